@@ -28,16 +28,16 @@ class Place:
 
     `layer` is None outside the decoder layers. `module` is the column of the heatmap: q_proj, k_proj, v_proj,
     o_proj, gate_proj, up_proj, down_proj, router, embed_tokens, pos_embed, lm_head, norm; qkv_proj and
-    gate_up_proj for fused tensors, which carry `parts`; experts use the same modules with `expert` set. `kind` is
-    one of attention, mlp, expert, router, embedding, head, norm, buffer (a constant that is stored but never
-    trained), vision, other.
+    gate_up_proj for fused tensors, which carry `parts`; experts use the same modules with `expert` set.
+    `kind` is one of attention, mlp, expert, router, embedding, head, norm, buffer (a constant that is stored
+    but never trained), vision, other.
 
-    `neuron_axis` is the axis of the stored tensor along which hidden units lie. A matrix that computes units from
-    the residual stream (q_proj, up_proj …) has it on its output side, axis 0 of an `nn.Linear`; one that reads
-    units (o_proj, down_proj) on its input side, axis 1. GPT-2 stores matrices the other way round. The bias of
-    the former has axis 0; the bias of the latter belongs to no unit and has None, as norms have. A row of an
-    embedding or of the head is a token. Experts fused into one three-dimensional tensor (expert, …, …) have the
-    axis of the single expert plus one: unit i is then the i-th unit of every expert together.
+    `neuron_axis` is the axis of the stored tensor along which hidden units lie. A matrix that computes units
+    from the residual stream (q_proj, up_proj …) has it on its output side, axis 0 of an `nn.Linear`; one that
+    reads units (o_proj, down_proj) on its input side, axis 1. GPT-2 stores matrices the other way round.
+    The bias of the former has axis 0; the bias of the latter belongs to no unit and has None, as norms have.
+    A row of an embedding or of the head is a token. A stack of experts in one three-dimensional tensor has
+    the experts along axis 0 and the axis of the single expert plus one; a unit is then one index of both.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Every tensor's place; `known` is False when the architecture has no table and places are by name alone."""
+    """Every tensor's place. `known` is False when the architecture has no table: places are by name alone."""
 
     architecture: str
     known: bool
@@ -68,8 +68,9 @@ class Anatomy:
     def default_neurons(self) -> list[str]:
         """Names of the tensors that take part in locating unless the user asks for others, sorted.
 
-        Embeddings, head and norms are left out, and what text never trains: buffers and the vision side. Tensors
-        that no table knows count when they are matrices inside a layer (or anywhere, if no name has a layer).
+        Embeddings, head and norms are left out, and what text never trains: buffers and the vision side.
+        Tensors that no table knows count when they are matrices inside a layer (or anywhere, if no name has a
+        layer).
         """
 
         def takes_part(place: Place) -> bool:
@@ -192,8 +193,8 @@ _VISION = re.compile(r"(?:^|\.)(?:vision_tower|vision_model|multi_modal_projecto
 def read_anatomy(config: Mapping, shapes: Mapping[str, tuple[int, ...]]) -> Anatomy:
     """Places every tensor of a checkpoint from its `config.json` (as a dict) and its shapes by name.
 
-    An architecture without a table gets `known=False`: the layer is read off the first number in the name, the
-    module is the rest of the name, the neuron axis is 0 for two and more dimensions.
+    An architecture without a table gets `known=False`: the layer is read off the first number in the name,
+    the module is the rest of the name, the neuron axis is 0 for two and more dimensions.
     """
     model_type = config.get("model_type") or ""
     architectures = config.get("architectures") or []
@@ -211,9 +212,7 @@ def read_anatomy(config: Mapping, shapes: Mapping[str, tuple[int, ...]]) -> Anat
         known=table is not None,
         layers=max(layers, default=-1) + 1,
         modules=_columns([place.module for place in places.values()]),
-        neuron_modules=_columns(
-            [m for p in places.values() for m in ([q.module for q in p.parts] or [p.module])]
-        ),
+        neuron_modules=_columns([m for p in places.values() for m in ([q.module for q in p.parts] or [p.module])]),
         places=places,
     )
 
@@ -226,9 +225,7 @@ def _columns(modules: list[str]) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda module: rank.get(module, (unnamed, 1 + found.index(module)))))
 
 
-def _from_table(
-    name: str, shape: tuple[int, ...], table: Mapping, model_type: str, config: Mapping
-) -> Place | None:
+def _from_table(name: str, shape: tuple[int, ...], table: Mapping, model_type: str, config: Mapping) -> Place | None:
     if _VISION.search(name):
         # The tower's layers are not the decoder's; one column keeps them apart from it.
         return Place(name, None, "vision", "vision", 0 if len(shape) >= 2 else None)
@@ -258,7 +255,7 @@ def _neuron_axis(side: str | None, shape: tuple[int, ...], transposed: bool) -> 
 
 
 def _parts(module: str, units: int, model_type: str, config: Mapping) -> tuple[Part, ...]:
-    """The modules inside a fused tensor of `units` hidden units; none if the config contradicts the number."""
+    """The modules inside a fused tensor of `units` hidden units; none where the config contradicts it."""
     if module == "gate_up_proj" and units % 2 == 0:
         return (Part("gate_proj", range(units // 2)), Part("up_proj", range(units // 2, units)))
     if module != "qkv_proj":
