@@ -1,0 +1,51 @@
+"""Settings for all tests: one thread, offline, and two Hypothesis profiles.
+
+`HYPOTHESIS_PROFILE=thorough pytest tests/test_oracle.py` looks at many more random recipes than the default.
+"""
+
+import os
+
+# Before torch and the hub client are imported: tests need neither network nor more than one core each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import hypothesis
+import pytest
+import torch
+import transformers
+from models import Family, make_family
+
+torch.set_num_threads(1)
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+_QUIET = list(hypothesis.HealthCheck)
+hypothesis.settings.register_profile(
+    "default", max_examples=60, derandomize=True, deadline=None, suppress_health_check=_QUIET, database=None
+)
+hypothesis.settings.register_profile(
+    "thorough", max_examples=2000, deadline=None, suppress_health_check=_QUIET, print_blob=True
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory):
+    """Identity hashes are cached by file; the tests' cache is their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory) -> Family:
+    """Read-only: a tied GQA Llama in bfloat16 and four models trained from it."""
+    return make_family(tmp_path_factory.mktemp("llama"), "llama", dtype="bfloat16", seed=1, tie_word_embeddings=True)
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory) -> Family:
+    """Read-only: a GPT-2 (transposed matrices, fused attention) in float32."""
+    return make_family(tmp_path_factory.mktemp("gpt2"), "gpt2", dtype="float32", seed=2)
