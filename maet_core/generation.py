@@ -1,0 +1,242 @@
+"""Streamed answers from several models at once.
+
+One thread a model puts token ids into one queue; the caller's thread turns them into text. A character whose bytes are
+spread over several tokens (every Bengali letter in a byte-level vocabulary) is held back until it is whole.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from maet_core.errors import Cancelled, InputError
+
+POLL_SECONDS = 0.05
+MOST_NEW_TOKENS = 4096
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the next token is chosen; temperature 0 is greedy decoding."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_new_tokens <= MOST_NEW_TOKENS:
+            raise InputError(f"max_new_tokens: found {self.max_new_tokens}, expected 1 to {MOST_NEW_TOKENS}")
+        if not 0 <= self.temperature <= 5:
+            raise InputError(f"temperature: found {self.temperature}, expected 0 to 5")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p: found {self.top_p}, expected more than 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A model that answers. `hold()` is entered for the whole answer, so that nobody moves the weights during it."""
+
+    label: str
+    model: Any
+    tokenizer: Any
+    hold: Callable[[], AbstractContextManager] = nullcontext
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model has said so far. `finished` is empty while it speaks; then `end`, `length`, `stopped` or `error`."""
+
+    label: str
+    text: str = ""
+    tokens: int = 0
+    seconds: float = 0.0
+    finished: str = ""
+    error: str = ""
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def stream(
+    speakers: Sequence[Speaker], prompt: str, decoding: Decoding, halt: threading.Event | None = None
+) -> Iterator[Answer]:
+    """Yields an `Answer` whenever a model has said more, and a finished one for each at the end.
+
+    Setting `halt`, or closing the iterator, stops all of them after the token they are at; what they said is kept. A
+    model that fails ends with `finished == "error"`, and the others go on. `seconds` runs from the model's own start.
+    """
+    halt = halt or threading.Event()
+    pieces: queue.SimpleQueue = queue.SimpleQueue()
+    runs = [_Run(speaker, position) for position, speaker in enumerate(speakers)]
+    threads = [
+        threading.Thread(target=_work, args=(run, prompt, decoding, halt, pieces), daemon=True, name=f"answer-{run.position}")
+        for run in runs
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        while not all(run.done for run in runs):
+            for run in _drain(pieces, runs):
+                yield run.answer()
+    finally:
+        halt.set()
+        for thread in threads:
+            if thread.ident:
+                thread.join()
+
+
+def generate(speaker: Speaker, prompt: str, decoding: Decoding) -> Answer:
+    """The whole answer of one model."""
+    answer = Answer(speaker.label)
+    for answer in stream([speaker], prompt, decoding):
+        pass
+    return answer
+
+
+@dataclass
+class _Run:
+    speaker: Speaker
+    position: int
+    ids: list[int] = field(default_factory=list)
+    started: float = 0.0
+    seconds: float = 0.0
+    finished: str = ""
+    error: str = ""
+
+    @property
+    def done(self) -> bool:
+        return bool(self.finished)
+
+    def answer(self) -> Answer:
+        text = self.speaker.tokenizer.decode(self.ids, skip_special_tokens=True) if self.ids else ""
+        if not self.done:
+            text = text.rstrip(_REPLACEMENT)
+        return Answer(self.speaker.label, text, len(self.ids), self.seconds, self.finished, self.error)
+
+
+def _drain(pieces: queue.SimpleQueue, runs: list[_Run]) -> list[_Run]:
+    """Waits a moment for news, takes in all there is, and returns the runs that it is about."""
+    touched: dict[int, _Run] = {}
+    until = time.monotonic() + POLL_SECONDS
+    while (left := until - time.monotonic()) > 0:
+        try:
+            position, kind, value, seconds = pieces.get(timeout=left)
+        except queue.Empty:
+            break
+        run = touched.setdefault(position, runs[position])
+        run.seconds = seconds
+        if kind == "token":
+            run.ids.append(value)
+        else:
+            run.finished, run.error = value
+            if all(run.done for run in runs):
+                break
+    return list(touched.values())
+
+
+def _work(run: _Run, prompt: str, decoding: Decoding, halt: threading.Event, pieces: queue.SimpleQueue) -> None:
+    begun = time.perf_counter()
+
+    def say(kind: str, value: Any) -> None:
+        pieces.put((run.position, kind, value, time.perf_counter() - begun))
+
+    try:
+        with run.speaker.hold():
+            begun = time.perf_counter()  # waiting for the model is not its speed
+            say("finished", (_generate(run.speaker, prompt, decoding, halt, lambda token: say("token", token)), ""))
+    except Cancelled:
+        say("finished", ("stopped", ""))
+    except Exception as error:
+        say("finished", ("error", f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error)))
+
+
+def _generate(
+    speaker: Speaker, prompt: str, decoding: Decoding, halt: threading.Event, say: Callable[[int], None]
+) -> str:
+    """Runs transformers' own `generate` and returns why it ended."""
+    if halt.is_set():
+        return "stopped"
+    model, tokenizer = speaker.model, speaker.tokenizer
+    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(model.device)
+    room = getattr(model.config, "max_position_embeddings", None)
+    length = inputs["input_ids"].shape[1]
+    if room and length >= room:
+        raise InputError(f"the question has {length} tokens, the model reads at most {room}; make it shorter")
+    if length == 0:
+        raise InputError("the question is empty; type one")
+    most = min(decoding.max_new_tokens, room - length) if room else decoding.max_new_tokens
+    ends = _end_tokens(model, tokenizer)
+    streamer = _TokenStreamer(say, ends)
+    settings = _settings(decoding, most, ends, tokenizer)
+    with torch.inference_mode():
+        # Greedy decoding draws nothing, so that forking the random state (shared by all threads) would only cost.
+        sampling = torch.random.fork_rng() if decoding.temperature else nullcontext()
+        with sampling:
+            if decoding.temperature:
+                torch.manual_seed(decoding.seed)
+            model.generate(
+                **inputs,
+                generation_config=settings,
+                streamer=streamer,
+                stopping_criteria=StoppingCriteriaList([_Halt(halt)]),
+            )
+    if streamer.ended:
+        return "end"
+    return "stopped" if halt.is_set() and streamer.count < most else "length"
+
+
+def _settings(decoding: Decoding, most: int, ends: list[int], tokenizer: Any) -> GenerationConfig:
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends[0] if ends else None)
+    settings = GenerationConfig(max_new_tokens=most, eos_token_id=ends or None, pad_token_id=pad, do_sample=False)
+    if decoding.temperature:
+        settings.do_sample = True
+        settings.temperature, settings.top_p, settings.top_k = decoding.temperature, decoding.top_p, 0
+    return settings
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    found = getattr(model, "generation_config", None) and model.generation_config.eos_token_id
+    found = found if found is not None else tokenizer.eos_token_id
+    if found is None:
+        return []
+    return list(found) if isinstance(found, (list, tuple)) else [found]
+
+
+class _TokenStreamer(BaseStreamer):
+    """Hands on every new token id; the first call brings the prompt, which is left out."""
+
+    def __init__(self, say: Callable[[int], None], ends: list[int]):
+        self.say, self.ends = say, set(ends)
+        self.count, self.ended, self._prompt = 0, False, True
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._prompt:
+            self._prompt = False
+            return
+        for token in value.reshape(-1).tolist():
+            self.count += 1
+            self.ended = self.ended or token in self.ends
+            self.say(token)
+
+    def end(self) -> None:
+        pass
+
+
+class _Halt(StoppingCriteria):
+    def __init__(self, event: threading.Event):
+        self.event = event
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self.event.is_set(), dtype=torch.bool, device=input_ids.device)

@@ -1,0 +1,145 @@
+"""The clickable heatmap that Neurons and Tensors share: layers across, modules down, one cell a (layer, module).
+
+The browser's half (heatmap.js) draws buttons, so a cell can be clicked, reached with the arrow keys and read aloud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import streamlit as st
+
+# One hue that gets darker (lighter on dark ground), and a blue–orange pair: both keep their order for every kind of
+# colour blindness and in greyscale towards the ends.
+SEQUENTIAL = {
+    "light": ("#eef4f7", "#c4dde8", "#8dbfd6", "#4c97bb", "#1c6a94", "#0a3d62"),
+    "dark": ("#1c2b35", "#1f4559", "#236585", "#3b8fb4", "#7cbfdc", "#d3eefa"),
+}
+DIVERGING = {
+    "light": ("#1f5fa8", "#7aa9d6", "#f3f1ec", "#efb277", "#b5560b"),
+    "dark": ("#8cc0f5", "#3d6f9f", "#2a3036", "#a3642a", "#ffb066"),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values from `low` to `high`, in units of `unit`, drawn with one of the palettes above."""
+
+    title: str
+    low: float
+    high: float
+    palette: dict[str, tuple[str, ...]] = field(default_factory=lambda: SEQUENTIAL)
+    form: str = "{:.1f}"
+    unit: str = ""
+
+    def text(self, value: float) -> str:
+        return (self.form.format(value) + f" {self.unit}").strip()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its value, what the hover says below the name, and its mark (`in`, `out`, `part`, `hand-in`, …)."""
+
+    value: float
+    lines: tuple[str, ...] = ()
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Share:
+    """The length of a bar at the margin, and what it says when pointed at."""
+
+    value: float
+    text: str
+
+
+def heatmap(
+    cells: dict[tuple[str, str], Cell],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    scale: Scale,
+    *,
+    key: str,
+    on_pick: Callable[[str, str], None],
+    selected: tuple[str, str] | None = None,
+    row_shares: Sequence[Share] | None = None,
+    column_shares: Sequence[Share] | None = None,
+    shares_title: str = "",
+    legend: Sequence[tuple[str, str]] = (),
+    column_title: str = "layer",
+) -> None:
+    """Draws the cells, keyed by (row, column); absent ones stay blank. A click calls `on_pick(row, column)` before the rerun."""
+
+    def picked() -> None:
+        pick = st.session_state[key].get("picked")
+        if pick and (pick["row"], pick["column"]) in cells:
+            on_pick(pick["row"], pick["column"])
+
+    grid = [[cells.get((row, column)) for column in columns] for row in rows]
+    _component()(
+        key=key,
+        data={
+            "rows": list(rows),
+            "columns": list(columns),
+            "values": [[cell and cell.value for cell in line] for line in grid],
+            "texts": [
+                ["" if cell is None else scale.form.format(cell.value) for cell in line] for line in grid
+            ],
+            "names": [
+                [
+                    cell and _describe(row, column, column_title, cell, scale)
+                    for column, cell in zip(columns, line, strict=True)
+                ]
+                for row, line in zip(rows, grid, strict=True)
+            ],
+            "marks": [["" if cell is None else cell.mark for cell in line] for line in grid],
+            "selected": selected,
+            "row_bars": row_shares and [vars(share) for share in row_shares],
+            "column_bars": column_shares and [vars(share) for share in column_shares],
+            "bars_title": shares_title,
+            "column_title": column_title,
+            "keys": list(legend),
+            "scale": {
+                "title": scale.title,
+                "low": scale.low,
+                "high": scale.high,
+                "low_text": scale.text(scale.low),
+                "high_text": scale.text(scale.high),
+                **{mode: [_rgb(stop) for stop in scale.palette[mode]] for mode in ("light", "dark")},
+            },
+        },
+        on_picked_change=picked,
+    )
+
+
+def _describe(row: str, column: str, column_title: str, cell: Cell, scale: Scale) -> list[str]:
+    place = f"{column_title} {column}, {row}" if column.isdigit() else row
+    return [place, scale.text(cell.value) + f" {scale.title}", *cell.lines]
+
+
+def _rgb(stop: str) -> list[int]:
+    return [int(stop[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+@cache
+def _assets() -> tuple[str, str]:
+    folder = Path(__file__).parent
+    return (folder / "heatmap.js").read_text("utf-8"), (folder / "heatmap.css").read_text("utf-8")
+
+
+def _component():
+    js, css = _assets()
+    return _register(js, css)
+
+
+@st.cache_resource(show_spinner=False)
+def _register(js: str, css: str):
+    """Registers once a server: Streamlit warns when a name is registered again."""
+    html = (
+        '<div class="heatmap"><div class="frame"><div class="grid" role="group"></div></div>'
+        '<div class="legend"></div><div class="tip" role="tooltip" hidden></div></div>'
+    )
+    return st.components.v2.component("maet_heatmap", html=html, js=js, css=css)

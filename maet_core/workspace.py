@@ -1,0 +1,275 @@
+"""The folder a user works in: models, packs, scores, recipes, tasks and runs. Nothing outside it is read or written.
+
+models/NAME/         checkpoints and adapters; merged models land here
+packs/NAME.safetensors
+scores/NAME.safetensors
+recipes/NAME.yaml    paths in them are relative to recipes/
+tasks/NAME.jsonl     questions
+runs/NAME/           what a background job writes
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maet_core.anatomy import Anatomy
+from maet_core.checkpoints import Checkpoint, is_adapter, match_tensors, read_header
+from maet_core.errors import MaetError, WorkspaceError
+from maet_core.recipe import Ability, Language, Recipe
+
+FOLDERS = ("models", "packs", "scores", "recipes", "tasks", "runs")
+DEMO_RECIPE = "demo"
+_HUB_ID = re.compile(r"^(?!models/|packs/|scores/)[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$")
+_NAME = re.compile(r"^[\w][\w.-]{0,79}$")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model, adapter or pack. `path` is relative to the workspace; `problem` says why it cannot be used, if so."""
+
+    path: str
+    kind: str  # "checkpoint" | "adapter" | "pack"
+    nbytes: int
+    architecture: str = ""
+    parameters: int = 0
+    dtype: str = ""
+    layers: int | None = None
+    problem: str = ""
+    checkpoint: Checkpoint | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).name.removesuffix(".safetensors")
+
+    @property
+    def anatomy(self) -> Anatomy | None:
+        return self.checkpoint.anatomy if self.checkpoint else None
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row of a task. `gloss` is the question in English; `answer` the final answer, if it is known."""
+
+    id: str
+    language: str
+    question: str
+    prompt: str
+    answer: str = ""
+    gloss: str = ""
+    worked: str = ""
+
+
+class Workspace:
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path, demo_assets: Path | None = None) -> Workspace:
+        """Opens a folder, making it if it is new; a new one gets the demo project, when `demo_assets` holds one.
+
+        Raises WorkspaceError when the path is a file, or cannot be written.
+        """
+        path = Path(path).expanduser().resolve()
+        if path.exists() and not path.is_dir():
+            raise WorkspaceError(f"{path}: a file, expected a folder; choose another workspace")
+        try:
+            fresh = not any((path / folder).exists() for folder in FOLDERS)
+            for folder in FOLDERS:
+                (path / folder).mkdir(parents=True, exist_ok=True)
+            if fresh and demo_assets and demo_assets.is_dir():
+                for folder in FOLDERS:
+                    if (demo_assets / folder).is_dir():
+                        shutil.copytree(demo_assets / folder, path / folder, dirs_exist_ok=True)
+        except OSError as error:
+            raise WorkspaceError(
+                f"{path}: cannot be used as a workspace ({error.strerror}); choose another folder"
+            ) from error
+        return cls(path)
+
+    def resolve(self, relative: str | Path) -> Path:
+        """The absolute path of something inside. WorkspaceError for `..`, absolute paths and links that lead outside."""
+        text = str(relative)
+        try:
+            target = (self.path / text).resolve()
+            inside = "\0" not in text and not Path(text).is_absolute() and target.is_relative_to(self.path)
+        except (OSError, ValueError, RuntimeError):
+            inside = False
+        if not inside or target == self.path:
+            raise WorkspaceError(f"{text!r}: outside the workspace {self.path.name}; name something inside it")
+        return target
+
+    def new(self, folder: str, name: str, suffix: str = "") -> Path:
+        """Where something new of this name goes. WorkspaceError if the name cannot be a file name or is taken."""
+        if not _NAME.match(name):
+            raise WorkspaceError(f"{name!r}: expected a name of letters, digits, '-', '_' and '.'")
+        path = self.resolve(f"{folder}/{name}{suffix}")
+        if path.exists():
+            raise WorkspaceError(f"{folder}/{name}{suffix}: exists already; choose another name")
+        return path
+
+    def models(self) -> list[Entry]:
+        """Everything that a recipe can name, by path. Reads headers only; unreadable ones come with their `problem`."""
+        found = [
+            path for path in sorted((self.path / "models").iterdir()) if path.is_dir() and not path.name.startswith(".")
+        ]
+        found += sorted((self.path / "packs").glob("*.safetensors"))
+        return [self.entry(path.relative_to(self.path).as_posix()) for path in found]
+
+    def entry(self, relative: str) -> Entry:
+        try:
+            path = self.resolve(relative)
+        except WorkspaceError as error:
+            return Entry(relative, "checkpoint", 0, problem=str(error))
+        if path.suffix == ".safetensors":
+            return _describe_pack(relative, path)
+        if is_adapter(path):
+            return _describe_adapter(relative, path)
+        try:
+            checkpoint = Checkpoint.open(path)
+        except MaetError as error:
+            return Entry(relative, "checkpoint", 0, problem=_shorten(error, path))
+        dtypes = Counter()
+        for info in checkpoint.tensors.values():
+            dtypes[str(info.dtype).removeprefix("torch.")] += info.numel
+        return Entry(
+            relative,
+            "checkpoint",
+            checkpoint.nbytes,
+            checkpoint.architecture,
+            checkpoint.parameters,
+            " + ".join(name for name, _ in dtypes.most_common()),
+            checkpoint.anatomy.layers,
+            checkpoint=checkpoint,
+        )
+
+    def recipes(self) -> list[str]:
+        return sorted(path.stem for path in (self.path / "recipes").glob("*.yaml"))
+
+    def load_recipe(self, name: str) -> Recipe:
+        """The recipe with its paths made relative to the workspace. Raises RecipeError, WorkspaceError for paths outside."""
+        return self.adopt(Recipe.load(self.resolve(f"recipes/{name}.yaml")), "recipes")
+
+    def adopt(self, recipe: Recipe, folder: str = "") -> Recipe:
+        """Makes the paths of a recipe that lies in `folder` relative to the workspace; refuses any that lead outside."""
+
+        def inward(source: str) -> str:
+            if _HUB_ID.match(source) and not (self.path / folder / source).exists():
+                return source
+            joined = os.path.normpath(os.path.join(folder, source))
+            return self.resolve(joined).relative_to(self.path).as_posix()
+
+        return map_sources(recipe, inward)
+
+    def save_recipe(self, recipe: Recipe, name: str, overwrite: bool = False) -> Path:
+        """Writes a recipe whose paths are relative to the workspace to recipes/; returns its path."""
+        path = self.resolve(f"recipes/{name}.yaml")
+        if not (overwrite and path.is_file() and _NAME.match(name)):
+            path = self.new("recipes", name, ".yaml")
+        self.portable(recipe).save(path)
+        return path
+
+    def portable(self, recipe: Recipe, folder: str = "recipes") -> Recipe:
+        """The recipe as it must read when its file lies in `folder`: `models/base` becomes `../models/base`."""
+        return map_sources(recipe, lambda source: Path(os.path.relpath(source, folder)).as_posix())
+
+    def questions(self) -> list[Question]:
+        """The rows of tasks/*.jsonl. Raises WorkspaceError naming file and line of a row that cannot be read."""
+        rows: list[Question] = []
+        for path in sorted((self.path / "tasks").glob("*.jsonl")):
+            with path.open(encoding="utf-8") as stream:
+                for number, line in enumerate(stream, 1):
+                    if line.strip():
+                        rows.append(_question(path, number, line))
+        return rows
+
+
+def map_sources(recipe: Recipe, change) -> Recipe:
+    """A recipe with every path in it (models, packs, scores) replaced by `change(path)`."""
+
+    def ability(item: Ability) -> Ability:
+        fields = {
+            name: change(value) for name in ("ability", "source_language", "pack") if (value := getattr(item, name))
+        }
+        rule = item.key_neurons
+        if rule and rule.scores:
+            fields["key_neurons"] = rule.model_copy(update={"scores": change(rule.scores)})
+        return item.model_copy(update=fields)
+
+    def language(item: Language) -> Language:
+        return item.model_copy(
+            update={name: change(value) for name in ("checkpoint", "pack") if (value := getattr(item, name))}
+        )
+
+    return recipe.model_copy(
+        update={
+            "base": change(recipe.base),
+            "abilities": {name: ability(item) for name, item in recipe.abilities.items()},
+            "languages": {name: language(item) for name, item in recipe.languages.items()},
+        }
+    )
+
+
+def misfit(base: Entry, other: Entry) -> str:
+    """Why `other` cannot be combined with `base`: one line, or the empty text when it fits."""
+    if base.problem or other.problem:
+        return other.problem or base.problem
+    if other.kind != "checkpoint" or base.checkpoint is None or other.checkpoint is None:
+        return ""  # adapters and packs are checked tensor by tensor when the recipe is opened
+    try:
+        match_tensors(base.checkpoint, other.checkpoint)
+    except MaetError as error:
+        return _shorten(error, other.checkpoint.path)
+    return ""
+
+
+def _describe_adapter(relative: str, path: Path) -> Entry:
+    weights = path / "adapter_model.safetensors"
+    try:
+        config = json.loads((path / "adapter_config.json").read_text("utf-8"))
+        tensors, _ = read_header(weights)
+    except (OSError, ValueError) as error:
+        return Entry(relative, "adapter", 0, problem=f"adapter_config.json cannot be read ({error})")
+    except MaetError as error:
+        return Entry(relative, "adapter", 0, problem=_shorten(error, path))
+    kind = str(config.get("peft_type", "adapter")) if isinstance(config, dict) else "adapter"
+    return _describe_file(relative, "adapter", kind, tensors)
+
+
+def _describe_pack(relative: str, path: Path) -> Entry:
+    try:
+        tensors, metadata = read_header(path)
+    except MaetError as error:
+        return Entry(relative, "pack", 0, problem=_shorten(error, path))
+    return _describe_file(relative, "pack", metadata.get("kind", "pack"), tensors)
+
+
+def _describe_file(relative: str, kind: str, architecture: str, tensors: dict) -> Entry:
+    dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in tensors.values()})
+    return Entry(
+        relative,
+        kind,
+        sum(info.nbytes for info in tensors.values()),
+        architecture,
+        sum(info.numel for info in tensors.values()),
+        " + ".join(dtypes),
+    )
+
+
+def _question(path: Path, number: int, line: str) -> Question:
+    try:
+        row = json.loads(line)
+        text = {name: str(row.get(name) or "") for name in ("question", "prompt", "answer", "gloss", "worked")}
+        return Question(id=str(row.get("id", number)), language=str(row["language"]), **text)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise WorkspaceError(f"tasks/{path.name} line {number}: not a question ({error!r})") from error
+
+
+def _shorten(error: MaetError, path: Path) -> str:
+    """The message without the leading path, which the table shows beside it."""
+    return str(error).removeprefix(f"{path}: ")
