@@ -1,0 +1,412 @@
+"""A model's weights on disk: names, shapes, dtypes and slices, without building the model.
+
+Only safetensors are read. A directory may hold one file or shards with an index; a hub id is found through the hub's own
+cache. Pickled weights are refused: opening one can run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from safetensors import SafetensorError, safe_open
+
+from maet_core import identity_cache
+from maet_core.anatomy import Anatomy, read_anatomy
+from maet_core.errors import CheckpointError
+
+DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
+MERGEABLE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+INDEX_FILE = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+# Everything beside the weights that transformers needs to open the directory; never weights, never code.
+COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template.*",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
+# Constants that older software stored beside the weights; a sibling that lacks them still fits.
+_BUFFERS = re.compile(r"(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|attention\.bias|attention\.masked_bias)$")
+_PREFIXES = ("transformer.", "model.", "gpt_neox.")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor of a checkpoint: where its bytes lie (`start` to `stop` in `file`) and what they mean."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    file: Path
+    start: int
+    stop: int
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether the method's arithmetic applies: floating point of 16 bits or more."""
+        return self.dtype in MERGEABLE
+
+
+class SafetensorsFile:
+    """Range reads from one safetensors file, safe to share between threads."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.tensors, self.metadata = read_header(path)
+        self.bytes_read = 0
+        self._descriptor: int | None = None
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Elements `start` to `stop` of a tensor, flat, in the stored dtype; the whole tensor in its shape if no range is given."""
+        info = self.tensors[name]
+        whole = stop is None and start == 0
+        stop = info.numel if stop is None else stop
+        buffer = torch.empty(stop - start, dtype=info.dtype)
+        if buffer.numel():
+            width = info.dtype.itemsize
+            self._fill(buffer.view(torch.uint8).numpy(), info.start + start * width)
+        return buffer.reshape(info.shape) if whole else buffer
+
+    def _fill(self, target: np.ndarray, offset: int) -> None:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDONLY)
+        view, done = memoryview(target), 0
+        while done < len(view):
+            count = os.preadv(self._descriptor, [view[done:]], offset + done)
+            if count == 0:
+                raise CheckpointError(
+                    f"{self.path}: the file ended early while it was read; was it replaced? Start again"
+                )
+            done += count
+        self.bytes_read += done
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            os.close(self._descriptor)
+
+
+class Checkpoint:
+    """A model on disk. `tensors` maps names to `TensorInfo`, sorted by name; nothing is read until asked for."""
+
+    def __init__(self, source: str, path: Path, config: dict, files: list[SafetensorsFile], names: Mapping[str, Path]):
+        self.source = source
+        self.path = path
+        self.config = config
+        self._files = {file.path: file for file in files}
+        self.tensors = {name: self._files[names[name]].tensors[name] for name in sorted(names)}
+
+    @classmethod
+    def open(cls, source: str | Path) -> Checkpoint:
+        """Opens a directory, a single `.safetensors` file or a hub id (`org/name[@revision]`).
+
+        Raises CheckpointError when a shard is missing or cut short, a tensor of the index is in no shard, the weights are
+        pickled or quantized, or nothing is there.
+        """
+        path = locate_model(source)
+        if path.is_file():
+            if path.suffix != ".safetensors":
+                raise _pickle_error(path)
+            file = SafetensorsFile(path)
+            return cls(str(source), path, {}, [file], dict.fromkeys(file.tensors, path))
+        if is_adapter(path):
+            raise CheckpointError(
+                f"{path}: this is an adapter, not a whole model; name it as an ability or a language, with its base as `base`"
+            )
+        config = _read_json(path / "config.json") if (path / "config.json").exists() else {}
+        if "quantization_config" in config:
+            raise CheckpointError(
+                f"{path}: config.json has a quantization_config; merging needs the weights in 16 bits or more: use the unquantized model"
+            )
+        names = _weight_map(path)
+        files = {file: SafetensorsFile(file) for file in sorted(set(names.values()))}
+        for name, file in names.items():
+            if name not in files[file].tensors:
+                raise CheckpointError(
+                    f"{file}: tensor {name} is in {INDEX_FILE} but not in this file; download the model again"
+                )
+        return cls(str(source), path, config, list(files.values()), names)
+
+    @property
+    def architecture(self) -> str:
+        return (self.config.get("architectures") or [self.config.get("model_type", "unknown")])[0]
+
+    @property
+    def parameters(self) -> int:
+        return sum(info.numel for info in self.tensors.values())
+
+    @property
+    def nbytes(self) -> int:
+        return sum(info.nbytes for info in self.tensors.values())
+
+    @property
+    def files(self) -> list[SafetensorsFile]:
+        return list(self._files.values())
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        return read_anatomy(self.config, {name: info.shape for name, info in self.tensors.items()})
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """As `SafetensorsFile.read`."""
+        return self._files[self.tensors[name].file].read(name, start, stop)
+
+    @cached_property
+    def identity(self) -> str:
+        """`xxh3-` and 32 hex digits over the names, dtypes, shapes and bytes of all tensors.
+
+        Copies share it however they are sharded; one changed bit makes another. It tells models apart, it is no signature.
+        """
+        digests: dict[str, str] = {}
+        for path, file in self._files.items():
+            digests |= identity_cache.lookup(path) or identity_cache.store(path, _digest_tensors(file))
+        lines = "".join(
+            f"{name}\t{DTYPE_CODES[info.dtype]}\t{list(info.shape)}\t{digests[name]}\n"
+            for name, info in self.tensors.items()
+        )
+        return "xxh3-" + xxhash.xxh3_128_hexdigest(lines.encode())
+
+    def companions(self) -> list[Path]:
+        """Config, tokenizer and generation settings: the files that make the weights a model."""
+        if self.path.is_file():
+            return []
+        found = {file for pattern in COMPANIONS for file in self.path.glob(pattern) if file.is_file()}
+        return sorted(found)
+
+    @cached_property
+    def tied_head(self) -> tuple[str, str] | None:
+        """(head, embedding) when the config ties them and the embedding is stored; either may be the only one on disk."""
+        text = self.config.get("text_config", {})
+        if not self.config.get("tie_word_embeddings", text.get("tie_word_embeddings", True)):
+            return None
+        embeddings = [name for name, place in self.anatomy.places.items() if place.module == "embed_tokens"]
+        if len(embeddings) != 1:
+            return None
+        heads = [
+            name for name, place in self.anatomy.places.items() if place.kind == "head" and name.endswith("weight")
+        ]
+        return (heads[0] if heads else "lm_head.weight", embeddings[0])
+
+
+def match_tensors(base: Checkpoint, other: Checkpoint) -> dict[str, str]:
+    """Maps every tensor of the base to its name in `other`.
+
+    Names may differ by the prefix that transformers adds (`transformer.h.0…` and `h.0…`); tied heads may be stored or not;
+    constant buffers may be absent. Anything else that differs raises CheckpointError and names tensor and shapes.
+    """
+    names = {name: found for name in base.tensors if (found := _counterpart(name, other)) is not None}
+    for name, info in base.tensors.items():
+        if name not in names:
+            if _BUFFERS.search(name) or not info.mergeable:
+                continue
+            raise CheckpointError(
+                f"{other.source}: tensor {name} of the base is missing; is it trained from {base.source}? "
+                f"Found architecture {other.architecture}, the base is {base.architecture}"
+            )
+        found = other.tensors[names[name]]
+        if found.shape != info.shape:
+            raise CheckpointError(_shape_message(base, other, info, found))
+        if info.mergeable and not found.mergeable:
+            raise CheckpointError(
+                f"{other.source}: tensor {name} is {found.dtype}; only floating point of 16 bits or more can be merged"
+            )
+    for name in set(other.tensors) - set(names.values()):
+        if _BUFFERS.search(name) or not other.tensors[name].mergeable:
+            continue
+        if (
+            other.tied_head
+            and name == other.tied_head[0]
+            and torch.equal(other.read(name), other.read(other.tied_head[1]))
+        ):
+            continue
+        raise CheckpointError(
+            f"{other.source}: tensor {name} has no counterpart in the base {base.source}, so what was learned there would be lost"
+        )
+    return names
+
+
+def is_adapter(path: Path) -> bool:
+    return (path / "adapter_config.json").is_file()
+
+
+def locate_model(source: str | Path) -> Path:
+    """The local path of a directory, file or hub id; a hub id is downloaded into the hub's cache if it is not there yet."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    text = str(source)
+    if not _HUB_ID.match(text) or text.startswith("."):
+        raise CheckpointError(f"{text}: no such folder or file, and not a hub id (org/name)")
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = text.partition("@")
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=["*.safetensors", INDEX_FILE, "adapter_config.json", *COMPANIONS],
+            )
+        )
+    except Exception as error:  # the hub client raises many kinds, and all mean the same to the user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{text}: no such folder here, and as a hub id it could not be had ({reason[:160]}); check the path, or download the model first"
+        ) from error
+
+
+def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """The tensors and the metadata of one safetensors file; CheckpointError if the file is missing, cut short or something else."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length)) if 0 < length <= min(size, 100_000_000) else None
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: the file is missing; download the model again") from None
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        header = None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: not a safetensors file, or its header is damaged; download it again")
+    metadata = header.pop("__metadata__", {})
+    tensors, end = {}, 8 + length
+    try:
+        for name, entry in header.items():
+            start, stop = (8 + length + offset for offset in entry["data_offsets"])
+            tensors[name] = TensorInfo(name, tuple(entry["shape"]), DTYPES[entry["dtype"]], path, start, stop)
+            end = max(end, stop)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: tensor {name} has a header entry that cannot be read ({error!r})") from error
+    if end > size:
+        raise CheckpointError(
+            f"{path}: cut short: the header asks for {end:,} bytes, the file has {size:,}; download it again"
+        )
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: damaged safetensors file ({error}); download it again") from error
+    return tensors, metadata
+
+
+def _weight_map(path: Path) -> dict[str, Path]:
+    index = path / INDEX_FILE
+    if index.exists():
+        mapping = _read_json(index).get("weight_map")
+        if not isinstance(mapping, dict) or not mapping:
+            raise CheckpointError(f"{index}: no weight_map; download the model again")
+        for name, file in mapping.items():
+            if not isinstance(file, str) or Path(file).name != file:
+                raise CheckpointError(f"{index}: tensor {name} points outside the model's folder ({file!r})")
+        missing = sorted({file for file in mapping.values() if not (path / file).exists()})
+        if missing:
+            raise CheckpointError(f"{path}: shard {missing[0]} is missing (named in {INDEX_FILE}); download it again")
+        return {name: path / file for name, file in mapping.items()}
+    single = path / "model.safetensors"
+    candidates = [single] if single.exists() else sorted(path.glob("*.safetensors"))
+    if len(candidates) == 1:
+        return dict.fromkeys(read_header(candidates[0])[0], candidates[0])
+    if candidates:
+        raise CheckpointError(
+            f"{path}: several safetensors files and no {INDEX_FILE}; it is needed to know which tensor is where"
+        )
+    pickles = [file for file in sorted(path.iterdir()) if file.suffix in PICKLES]
+    if pickles:
+        raise _pickle_error(pickles[0])
+    raise CheckpointError(f"{path}: no safetensors file here; is this a model's folder?")
+
+
+def _pickle_error(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: not safetensors; pickled weights are never opened, because that can run code: save the model with save_pretrained first"
+    )
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _counterpart(name: str, other: Checkpoint) -> str | None:
+    if name in other.tensors:
+        return name
+    for prefix in _PREFIXES:
+        for candidate in (prefix + name, name.removeprefix(prefix)):
+            if candidate in other.tensors:
+                return candidate
+    if other.tied_head and name == other.tied_head[0]:
+        return other.tied_head[1]
+    return None
+
+
+def _shape_message(base: Checkpoint, other: Checkpoint, expected: TensorInfo, found: TensorInfo) -> str:
+    place = base.anatomy.place(expected.name)
+    what = f"{other.source}: tensor {expected.name} has shape {list(found.shape)}, the base's is {list(expected.shape)}"
+    if place.kind in ("embedding", "head") and found.shape[1:] == expected.shape[1:]:
+        return f"{what}: another vocabulary ({found.shape[0]:,} and {expected.shape[0]:,} tokens); both models need the same tokenizer"
+    return f"{what}; both must come from the same base"
+
+
+def _digest_tensors(file: SafetensorsFile, step_bytes: int = 1 << 24) -> dict[str, str]:
+    def digest(name: str) -> str:
+        info, state = file.tensors[name], xxhash.xxh3_128()
+        step = step_bytes // info.dtype.itemsize
+        for start in range(0, info.numel, step):
+            chunk = file.read(name, start, min(start + step, info.numel))
+            state.update(memoryview(chunk.view(torch.uint8).numpy()))
+        return state.hexdigest()
+
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        return dict(zip(file.tensors, pool.map(digest, file.tensors), strict=True))

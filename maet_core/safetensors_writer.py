@@ -1,0 +1,107 @@
+"""Writes one safetensors file tensor by tensor, chunk by chunk: nothing larger than a chunk is in memory.
+
+The file appears under its name only when it is whole; until then it is a hidden `.part` beside it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+
+import torch
+
+from maet_core.checkpoints import DTYPE_CODES
+from maet_core.errors import OutputError
+
+Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+
+
+class SafetensorsWriter:
+    """Use as a context manager: `begin` a tensor, `append` flat chunks until it is full, and so on; leaving it finishes the file.
+
+    `layout` may hold more tensors than are written (a sparse file does not know its sizes beforehand): it only reserves room
+    for the header. Raises OutputError when the disk is full or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]):
+        self.path = path
+        self.bytes_written = 0
+        self._part = path.with_name(f".{path.name}.part")
+        self._metadata = dict(metadata)
+        self._entries: dict[str, dict] = {}
+        self._missing_bytes = 0
+        # 24 digits cover any pair of offsets beyond what the layout's own sizes take
+        self._header_bytes = -(-(len(_header(layout, self._metadata)) + 24 * len(layout)) // 8) * 8
+
+    def __enter__(self) -> SafetensorsWriter:
+        try:
+            self._stream = self._part.open("wb")
+            self._stream.seek(8 + self._header_bytes)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        return self
+
+    def begin(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+        if self._missing_bytes:
+            raise RuntimeError(f"{self.path}: the tensor before {name} lacks {self._missing_bytes} bytes")
+        start = self.bytes_written
+        self._missing_bytes = prod(shape) * dtype.itemsize
+        offsets = [start, start + self._missing_bytes]
+        self._entries[name] = {"dtype": DTYPE_CODES[dtype], "shape": list(shape), "data_offsets": offsets}
+
+    def append(self, chunk: torch.Tensor) -> None:
+        data = memoryview(chunk.contiguous().reshape(-1).view(torch.uint8).numpy())
+        try:
+            self._stream.write(data)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        self.bytes_written += len(data)
+        self._missing_bytes -= len(data)
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        self.begin(name, tensor.dtype, tuple(tensor.shape))
+        if tensor.numel():
+            self.append(tensor)
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        except OSError as failure:
+            raise output_error(self.path, failure) from failure
+        finally:
+            self._stream.close()
+            self._part.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        if self._missing_bytes:
+            raise RuntimeError(f"{self.path}: the last tensor lacks {self._missing_bytes} bytes")
+        header = json.dumps({"__metadata__": self._metadata, **self._entries}, separators=(",", ":")).encode()
+        self._stream.seek(0)
+        self._stream.write(self._header_bytes.to_bytes(8, "little") + header.ljust(self._header_bytes))
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        os.replace(self._part, self.path)
+
+
+def storage_order(layout: Layout) -> list[str]:
+    """Wide dtypes first, then by name: every tensor starts aligned to its own width, as the safetensors library keeps it."""
+    return sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OutputError(f"{path}: no space left; free some, or choose another place. Nothing was kept")
+    return OutputError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def _header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
+    entries = {
+        name: {"dtype": DTYPE_CODES[dtype], "shape": list(shape), "data_offsets": [0, 0]}
+        for name, (dtype, shape) in layout.items()
+    }
+    return json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":")).encode()
