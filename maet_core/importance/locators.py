@@ -1,0 +1,106 @@
+"""Locators of key neurons: each says how important a neuron is. A registry, so that command line and app list what there is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import numpy as np
+import torch
+
+from maet_core import equations
+from maet_core.checkpoints import Checkpoint
+from maet_core.errors import ScoresError
+from maet_core.importance.scores import ComputedScores, score_shape, unit_axis
+from maet_core.weights.differences import Difference
+
+
+@dataclass(frozen=True)
+class Locator:
+    """`needs` tells what it works from: a trained sibling of the base, or only a seed."""
+
+    name: str
+    title: str
+    source: str
+    needs: Literal["trained", "seed"]
+    build: Callable[..., ComputedScores]
+
+
+LOCATORS: dict[str, Locator] = {}
+
+
+def _locator(name: str, title: str, source: str, needs: Literal["trained", "seed"]) -> Callable:
+    def register(build: Callable[..., ComputedScores]) -> Callable[..., ComputedScores]:
+        LOCATORS[name] = Locator(name, title, source, needs, build)
+        return build
+
+    return register
+
+
+def locate(
+    method: str,
+    base: Checkpoint,
+    trained: Difference | None = None,
+    granularity: str = "parameter",
+    seed: int = 0,
+    include: Iterable[str] = (),
+) -> ComputedScores:
+    """Scores of all neurons that take part, computed as they are read.
+
+    `include`: globs of tensors beyond the default ones (embeddings, head and norms are left out unless asked for).
+    Raises ScoresError for an unknown method, or when `trained` is missing where the locator needs it.
+    """
+    if method not in LOCATORS:
+        raise ScoresError(f"key_neurons.method: found {method!r}, expected one of {', '.join(LOCATORS)}")
+    if LOCATORS[method].needs == "trained" and trained is None:
+        raise ScoresError(f"locator {method} compares the base with a trained checkpoint; name one")
+    names = participating(base, include)
+    if LOCATORS[method].needs == "trained":
+        return LOCATORS[method].build(base, names, granularity, trained)
+    return LOCATORS[method].build(base, names, granularity, seed)
+
+
+def participating(base: Checkpoint, include: Iterable[str] = ()) -> list[str]:
+    """Tensors whose neurons are ranked: the anatomy's default ones, and those whose names match a glob of `include`."""
+    patterns = list(include)
+    chosen = set(base.anatomy.default_neurons())
+    for pattern in patterns:
+        matching = {name for name in base.tensors if fnmatchcase(name, pattern)}
+        if not matching:
+            raise ScoresError(f"--include {pattern}: no tensor of {base.source} has a name like this")
+        chosen |= matching
+    return sorted(name for name in chosen if base.tensors[name].mergeable)
+
+
+@_locator("value-change", "value change", "Chen et al. 2024, arXiv 2410.07825, step 1", needs="trained")
+def value_change(base: Checkpoint, names: list[str], granularity: str, trained: Difference) -> ComputedScores:
+    """I(θ_j) = |θ′_j − θ_j|; at `unit` granularity the L2 norm over the unit."""
+
+    def compute(name: str) -> torch.Tensor:
+        info = base.tensors[name]
+        if not trained.touches(name):
+            return torch.zeros(score_shape(base, name, granularity))
+        difference = trained.read(name, torch.promote_types(info.dtype, torch.float32))
+        zero = difference.new_zeros(())
+        if granularity == "parameter":
+            return equations.importance(difference, zero).float()
+        axis = unit_axis(base.anatomy.place(name), info.shape)
+        return equations.unit_importance(difference, zero, axis).float()
+
+    details = {"trained": trained.identity}
+    return ComputedScores("value-change", granularity, base, names, details, compute)
+
+
+@_locator("random", "random control", "the control of the same size", needs="seed")
+def random(base: Checkpoint, names: list[str], granularity: str, seed: int) -> ComputedScores:
+    """Uniform numbers that depend on the seed and the tensor's name only."""
+
+    def compute(name: str) -> torch.Tensor:
+        key = int.from_bytes(hashlib.sha256(f"{seed}\t{name}".encode()).digest()[:16], "little")
+        shape = score_shape(base, name, granularity)
+        return torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random(shape, dtype=np.float32))
+
+    return ComputedScores("random", granularity, base, names, {"seed": seed}, compute)

@@ -1,0 +1,1 @@
+"""R(A), R(L) and R_Lang: what a checkpoint, an adapter or a pack adds to the base."""

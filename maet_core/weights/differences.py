@@ -1,0 +1,143 @@
+"""θ − θ_o, tensor by tensor and range by range, whatever it is stored as."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from maet_core.checkpoints import Checkpoint, SafetensorsFile, is_adapter, locate_model, match_tensors
+from maet_core.errors import CheckpointError
+from maet_core.weights.adapters import Adapter
+
+
+class Difference(Protocol):
+    """What one trained model adds to the base.
+
+    `touches`: False where the difference is known to be zero everywhere. `chunk`: elements `start` to `stop` of the flattened
+    difference, in the dtype (float32 or float64) and on the device of `base_chunk`, which holds the base's values of that range.
+    `precision`: float64 where the stored values are, else float32.
+    """
+
+    source: str
+    base: Checkpoint
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def files(self) -> list[SafetensorsFile]: ...
+
+    def touches(self, name: str) -> bool: ...
+
+    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor: ...
+
+    def read(self, name: str, dtype: torch.dtype) -> torch.Tensor: ...
+
+    def precision(self, name: str) -> torch.dtype: ...
+
+
+class _ReadsWhole:
+    """`read` for every kind of difference: the whole tensor, in its shape and in `dtype`."""
+
+    def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
+        info = self.base.tensors[name]
+        values = finite(self.base.read(name), self.base.source, name).reshape(-1).to(dtype)
+        return self.chunk(name, 0, info.numel, values).reshape(info.shape)
+
+
+class CheckpointDifference(_ReadsWhole):
+    """A trained checkpoint minus the base."""
+
+    def __init__(self, base: Checkpoint, trained: Checkpoint):
+        self.base, self.trained, self.source = base, trained, trained.source
+        self._names = match_tensors(base, trained)
+
+    @property
+    def identity(self) -> str:
+        return self.trained.identity
+
+    @property
+    def files(self) -> list[SafetensorsFile]:
+        return self.trained.files
+
+    def touches(self, name: str) -> bool:
+        return name in self._names and self.base.tensors[name].mergeable
+
+    def precision(self, name: str) -> torch.dtype:
+        return torch.promote_types(self.trained.tensors[self._names[name]].dtype, torch.float32)
+
+    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
+        values = self.trained.read(self._names[name], start, stop).reshape(-1)
+        return finite(values, self.source, name, start).to(base_chunk) - base_chunk
+
+
+class AdapterDifference(_ReadsWhole):
+    """A LoRA adapter, folded: scaling · B · A, and for fully saved modules their values minus the base."""
+
+    def __init__(self, base: Checkpoint, adapter: Adapter):
+        self.base, self.adapter, self.source = base, adapter, adapter.source
+
+    @property
+    def identity(self) -> str:
+        return self.adapter.identity
+
+    @property
+    def files(self) -> list[SafetensorsFile]:
+        return [self.adapter.file]
+
+    def touches(self, name: str) -> bool:
+        return self.adapter.touches(name)
+
+    def precision(self, name: str) -> torch.dtype:
+        return torch.promote_types(self.adapter.dtype(name), torch.float32)
+
+    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
+        replacement = self.adapter.replacement(name)
+        if replacement is not None:
+            return replacement.reshape(-1)[start:stop].to(base_chunk) - base_chunk
+        return self.adapter.update(name, base_chunk.dtype).reshape(-1)[start:stop].to(base_chunk)
+
+
+class Models:
+    """Opens what a recipe names, each once, and checks it against the base."""
+
+    def __init__(self, base: Checkpoint, folder: Path):
+        self.base, self.folder = base, folder
+        self._opened: dict[Path, Difference] = {}
+
+    def open(self, source: str) -> Difference:
+        path = locate_source(source, self.folder)
+        key = path.resolve()
+        if key not in self._opened:
+            if path.is_dir() and is_adapter(path):
+                self._opened[key] = AdapterDifference(self.base, Adapter.open(path, self.base, source))
+            else:
+                trained = Checkpoint.open(path)
+                trained.source = source
+                self._opened[key] = CheckpointDifference(self.base, trained)
+        return self._opened[key]
+
+
+def locate_source(source: str, folder: Path) -> Path:
+    """A path of a recipe, relative to the recipe's folder, or a hub id. Raises CheckpointError if it is neither."""
+    path = Path(source).expanduser()
+    local = path if path.is_absolute() else folder / path
+    if local.exists():
+        return local
+    if path.is_absolute() or source.startswith(".") or path.suffix == ".safetensors":
+        raise CheckpointError(f"{source}: no such file or folder ({local})")
+    return locate_model(source)
+
+
+def finite(values: torch.Tensor, source: str, name: str, start: int = 0) -> torch.Tensor:
+    """The values themselves; CheckpointError with the position if one of them is NaN or infinite."""
+    # one sum is far cheaper than a look at every element, and is finite only if each of them is
+    if not bool(torch.isfinite(values.sum(dtype=torch.float64))):
+        flat = values.reshape(-1)
+        position = int((~torch.isfinite(flat)).nonzero()[0])
+        raise CheckpointError(
+            f"{source}: tensor {name} holds {float(flat[position])} at element {start + position}; the model is damaged, use an intact copy"
+        )
+    return values

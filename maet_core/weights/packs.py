@@ -1,0 +1,195 @@
+"""Ability packs and language packs: R(A) or R(L) as one safetensors file that says which base it is for.
+
+Every tensor is stored in the smallest of four forms: all values (`dense`), whole rows or columns with their indices (`rows`,
+`columns`), or single values with their flat indices (`scattered`). Tensors that are zero everywhere are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import maet_core
+from maet_core.checkpoints import Checkpoint, SafetensorsFile
+from maet_core.errors import CheckpointError, OutputError, PackError
+from maet_core.progress import Halted, Progress, tell
+from maet_core.safetensors_writer import SafetensorsWriter
+from maet_core.weights.ability import AbilityWeights
+from maet_core.weights.differences import Difference, _ReadsWhole, finite
+
+FORMAT = "maet-pack/1"
+_SEPARATOR = "::"
+
+
+def write_pack(
+    kind: Literal["ability", "language"],
+    weights: AbilityWeights | Difference,
+    base: Checkpoint,
+    path: str | Path,
+    made_from: dict[str, Any],
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> dict[str, Any]:
+    """Writes R(A) or R(L), float32 (float64 where an input is), and returns what was written: tensors, values, bytes.
+
+    `made_from` goes into the pack's metadata. Raises OutputError if the file exists or cannot be written.
+    """
+    path = Path(path)
+    if path.exists():
+        raise OutputError(f"{path}: exists already; choose another name or remove it first")
+    names = [name for name, info in base.tensors.items() if info.mergeable and weights.touches(name)]
+    head = {
+        "format": FORMAT,
+        "kind": kind,
+        "base": base.identity,
+        "maet_version": maet_core.__version__,
+        **made_from,
+    }
+    layout = {}
+    for name in names:
+        layout[name + _SEPARATOR + "columns.index"] = (torch.int64, (base.tensors[name].numel,))
+        layout[name + _SEPARATOR + "columns.value"] = (torch.float64, base.tensors[name].shape)
+    parts = weights.parts if isinstance(weights, AbilityWeights) else [weights]
+    tensors = values = 0
+    with SafetensorsWriter(path, layout, {"maet": json.dumps(head)}) as writer:
+        for done, name in enumerate(names):
+            tell(progress, halted, "packing", done, len(names))
+            info = base.tensors[name]
+            precision = [part.precision(name) for part in parts if part.touches(name)]
+            dtype = torch.float64 if torch.float64 in (info.dtype, *precision) else torch.float32
+            base_values = finite(base.read(name), base.source, name).reshape(-1).to(dtype)
+            tensor = weights.chunk(name, 0, info.numel, base_values).reshape(info.shape)
+            stored = _smallest(tensor)
+            for form, content in stored.items():
+                writer.add(name + _SEPARATOR + form, content)
+            tensors += bool(stored)
+            values += int(tensor.count_nonzero())
+    return {
+        "output": str(path),
+        "kind": kind,
+        "tensors": tensors,
+        "values": values,
+        "bytes_written": path.stat().st_size,
+        **made_from,
+    }
+
+
+class PackDifference(_ReadsWhole):
+    """The content of a pack. Raises PackError if it is damaged, of the other kind, or made for another base."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        base: Checkpoint,
+        kind: Literal["ability", "language"],
+        source: str | None = None,
+    ):
+        self.path, self.base, self.kind = Path(path), base, kind
+        self.source = source or str(path)
+        self._file, self.metadata = read_pack_header(self.path)
+        if self.metadata["kind"] != kind:
+            raise PackError(
+                f"{self.source}: this is a pack of kind {self.metadata['kind']}; a pack of kind {kind} is needed here"
+            )
+        if self.metadata["base"] != base.identity:
+            raise PackError(
+                f"{self.source}: made for a base with identity {self.metadata['base']}, but {base.source} has {base.identity}; "
+                "use that base, or make the pack again"
+            )
+        self._forms: dict[str, str] = {}
+        for key in self._file.tensors:
+            name, _, form = key.rpartition(_SEPARATOR)
+            if name not in base.tensors:
+                raise PackError(
+                    f"{self.source}: tensor {name} is not in {base.source}; the pack is damaged, make it again"
+                )
+            self._forms[name] = form.partition(".")[0]
+        self._tensor = lru_cache(maxsize=1)(self._expand)
+
+    @property
+    def identity(self) -> str:
+        return pack_identity(self.path)
+
+    @property
+    def files(self) -> list[SafetensorsFile]:
+        return [self._file]
+
+    def touches(self, name: str) -> bool:
+        return name in self._forms
+
+    def precision(self, name: str) -> torch.dtype:
+        form = self._forms[name]
+        return self._file.tensors[name + _SEPARATOR + (form if form == "dense" else form + ".value")].dtype
+
+    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
+        if self._forms[name] == "dense":
+            values = self._file.read(name + _SEPARATOR + "dense", start, stop).reshape(-1)
+            return finite(values, self.source, name, start).to(base_chunk)
+        return self._tensor(name).reshape(-1)[start:stop].to(base_chunk)
+
+    def _expand(self, name: str) -> torch.Tensor:
+        form, shape = self._forms[name], self.base.tensors[name].shape
+        index = self._file.read(f"{name}{_SEPARATOR}{form}.index").long()
+        values = finite(self._file.read(f"{name}{_SEPARATOR}{form}.value"), self.source, name)
+        tensor = values.new_zeros(shape)
+        try:
+            if form == "rows":
+                tensor[index] = values
+            elif form == "columns":
+                tensor[:, index] = values
+            else:
+                tensor.view(-1)[index] = values
+        except (IndexError, RuntimeError) as error:
+            raise PackError(
+                f"{self.source}: indices of {name} do not fit its shape {list(shape)}; the pack is damaged, make it again"
+            ) from error
+        return tensor
+
+
+def read_pack_header(path: Path) -> tuple[SafetensorsFile, dict[str, Any]]:
+    """The open file and its metadata (kind, base, made_from …); PackError if it is no pack."""
+    try:
+        file = SafetensorsFile(path)
+    except CheckpointError as error:
+        raise PackError(str(error)) from error
+    try:
+        metadata = json.loads(file.metadata["maet"])
+        if metadata["format"] != FORMAT or metadata["kind"] not in ("ability", "language"):
+            raise KeyError("format")
+    except (KeyError, ValueError) as error:
+        raise PackError(f"{path}: not an ability or language pack; make one with `maet pack`") from error
+    return file, metadata
+
+
+def pack_identity(path: Path) -> str:
+    return Checkpoint.open(path).identity
+
+
+def _smallest(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The form with the fewest bytes; nothing for a tensor of zeros."""
+    width, nonzero = tensor.dtype.itemsize, tensor != 0
+    count = int(nonzero.sum())
+    if count == 0:
+        return {}
+    index_dtype = torch.int32 if tensor.numel() < 2**31 else torch.int64
+    sizes = {"dense": tensor.numel() * width, "scattered": count * (width + index_dtype.itemsize)}
+    if tensor.ndim == 2:
+        rows, columns = nonzero.any(dim=1), nonzero.any(dim=0)
+        sizes["rows"] = int(rows.sum()) * (tensor.shape[1] * width + index_dtype.itemsize)
+        sizes["columns"] = int(columns.sum()) * (tensor.shape[0] * width + index_dtype.itemsize)
+    form = min(sizes, key=lambda form: sizes[form])
+    if form == "dense":
+        return {"dense": tensor}
+    if form == "scattered":
+        index = nonzero.reshape(-1).nonzero().reshape(-1)
+        return {"scattered.index": index.to(index_dtype), "scattered.value": tensor.reshape(-1)[index]}
+    axis = 0 if form == "rows" else 1
+    index = (rows if axis == 0 else columns).nonzero().reshape(-1)
+    return {
+        f"{form}.index": index.to(index_dtype),
+        f"{form}.value": tensor.index_select(axis, index).contiguous(),
+    }
