@@ -1,0 +1,149 @@
+"""A resident model whose weights follow a recipe: nothing is written to disk, only what a change touches is computed again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+
+from maet_core.checkpoints import Checkpoint
+from maet_core.errors import CheckpointError
+from maet_core.merging.plan import MergePlan, TensorTerms, plan_merge
+from maet_core.recipe import Recipe
+from maet_core.selection import Measured, Selection, measure
+from maet_core.sources import Sources
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What one `apply` rewrote."""
+
+    tensors: int
+    parameters: int
+    seconds: float
+
+
+class LiveModel:
+    """`model` is a transformers causal LM that holds, bit for bit, the weights of a fresh merge of `recipe`.
+
+    Every tensor is computed from the base, never from its last value, so no sequence of changes leaves a trace. Hold `lock`
+    while the model answers: `apply` waits for it, and an answer never mixes two settings.
+    """
+
+    def __init__(self, sources: Sources, device: str = "cpu"):
+        self.lock = threading.RLock()
+        self.sources = sources
+        self.model = load_model(sources.base, device)
+        self.tokenizer = load_tokenizer(sources.base)
+        self._parameters = _parameters_by_name(self.model, sources.base)
+        self._settings: dict[str, tuple] = {}
+        self._measured: Measured | None = None
+        self.selections: dict[str, Selection] | None = None
+        self.apply(sources.recipe)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.sources.recipe
+
+    def measured(self) -> Measured:
+        """Similarities of the open models; measured once, and again when key neurons change."""
+        if self._measured is None or _key_neurons(self._measured.sources) != _key_neurons(self.sources):
+            self._measured = measure(self.sources)
+        return self._measured
+
+    def apply(self, recipe: Recipe) -> Changed:
+        """Makes the weights those of `recipe`, which must name the same models. Raises RecipeError if it names others."""
+        started = time.monotonic()
+        with self.lock, torch.no_grad():
+            sources = self.sources.with_coefficients(recipe)
+            before, self.sources = self.sources, sources
+            try:
+                plan = plan_merge(sources, self.measured())
+            except Exception:
+                self.sources = before
+                raise
+            self.selections = plan.selections
+            return self._rewrite(plan, started)
+
+    def _rewrite(self, plan: MergePlan, started: float) -> Changed:
+        tensors = parameters = 0
+        for name, parameter in self._parameters.items():
+            setting = _setting(plan.terms(name))
+            if self._settings.get(name, ()) == setting:
+                continue
+            parameter.copy_(plan.tensor(name, parameter.dtype))
+            self._settings[name] = setting
+            tensors += 1
+            parameters += parameter.numel()
+        return Changed(tensors, parameters, time.monotonic() - started)
+
+
+def load_model(checkpoint: Checkpoint, device: str = "cpu") -> torch.nn.Module:
+    """The checkpoint as a causal LM in its own dtype, in evaluation mode. Never runs code from the model's folder."""
+    folder = _folder(checkpoint)
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype="auto", trust_remote_code=False, use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{checkpoint.source}: transformers cannot open it ({str(error).splitlines()[0][:200]})"
+        ) from error
+    return model.to(device).eval()
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> transformers.PreTrainedTokenizerBase:
+    try:
+        return transformers.AutoTokenizer.from_pretrained(
+            _folder(checkpoint), trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{checkpoint.source}: no tokenizer that can be opened ({str(error).splitlines()[0][:200]})"
+        ) from error
+
+
+def _folder(checkpoint: Checkpoint) -> Path:
+    if checkpoint.path.is_file() or not checkpoint.config:
+        raise CheckpointError(f"{checkpoint.source}: config.json is missing, so the model cannot be built to answer")
+    return checkpoint.path
+
+
+def _parameters_by_name(model: torch.nn.Module, base: Checkpoint) -> dict[str, torch.Tensor]:
+    """The model's own storage for every tensor of the checkpoint; a tied head has the embedding's."""
+    state = model.state_dict(keep_vars=True)
+    prefix = f"{model.base_model_prefix}."
+    found, missing = {}, []
+    for name, info in base.tensors.items():
+        if not info.mergeable:
+            continue
+        parameter = next((state[key] for key in (name, prefix + name, name.removeprefix(prefix)) if key in state), None)
+        if parameter is None:
+            missing.append(name)
+        elif tuple(parameter.shape) == info.shape:
+            found[name] = parameter.data
+        else:
+            missing.append(name)
+    trained = [name for name in missing if base.anatomy.place(name).kind != "buffer"]
+    if trained:
+        raise CheckpointError(
+            f"{base.source}: transformers keeps tensor {trained[0]} under another name or shape, so it cannot follow live; "
+            "merge to disk and open the result"
+        )
+    return found
+
+
+def _key_neurons(sources: Sources) -> dict[str, object]:
+    return {name: weights.key_neurons for name, weights in sources.abilities.items()}
+
+
+def _setting(terms: TensorTerms) -> tuple:
+    """All that the values of a tensor depend on; () stands for the base itself."""
+    if terms.empty:
+        return ()
+    # the weights themselves, compared by identity: an id alone could be given to a later object
+    return terms.abilities, terms.eta if terms.languages else 0.0, terms.languages

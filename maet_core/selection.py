@@ -1,0 +1,201 @@
+"""Step 4 of the method: which tensors carry the ability and not the languages.
+
+One pass over the weights measures, per tensor, the inner products between everything that R(A) and R_Lang are sums of. The
+cosine similarity for any α, β and μ, and with it T_i for any k2, then costs no look at the weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import numpy as np
+import torch
+
+from maet_core import equations
+from maet_core.anatomy import Place
+from maet_core.counting import percent_count
+from maet_core.errors import RecipeError
+from maet_core.progress import Halted, Progress, tell
+from maet_core.recipe import Recipe, TensorRule
+from maet_core.sources import Sources
+from maet_core.weights.differences import finite
+
+CHUNK_ELEMENTS = 1 << 20
+# Below this share of its parts' squares a sum has lost too many digits to cancellation; it is then computed from the weights.
+_CANCELLATION = 1e-4
+# Cosines that agree to this many decimals are a tie: beyond it the order of summation decides.
+_DECIMALS = 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate tensor of an ability: s_t, and whether it is in T_i by the rule or by hand."""
+
+    name: str
+    layer: int | None
+    module: str
+    parameters: int
+    cosine: float
+    norm: float
+    selected: bool
+    by: Literal["rule", "hand"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """T_i and the table it comes from, candidates sorted by tensor name."""
+
+    rows: tuple[Row, ...]
+    k2: float
+
+    @property
+    def tensors(self) -> frozenset[str]:
+        return frozenset(row.name for row in self.rows if row.selected)
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Inner products within one tensor, float64. Order: the ability's one or two differences, then the languages."""
+
+    gram: np.ndarray
+
+    def square(self, weights: np.ndarray) -> float:
+        return float(weights @ self.gram @ weights)
+
+    def scale(self, weights: np.ndarray) -> float:
+        """What the square would be if nothing cancelled."""
+        return float((np.sqrt(np.maximum(np.diag(self.gram), 0)) @ np.abs(weights)) ** 2)
+
+
+class Measured:
+    """Inner products of all candidate tensors, by ability. Valid for every recipe that names the same models and key neurons."""
+
+    def __init__(self, sources: Sources, products: dict[str, dict[str, _Products]]):
+        self.sources = sources
+        self._products = products
+
+    def select(self, recipe: Recipe) -> dict[str, Selection]:
+        """T_i of every ability under the recipe's α, β, μ, k2, include and exclude.
+
+        Raises RecipeError for a pattern that matches no tensor.
+        """
+        return {name: self._select(recipe, name) for name in recipe.abilities}
+
+    def _select(self, recipe: Recipe, ability: str) -> Selection:
+        cosines, norms = {}, {}
+        for name, products in self._products[ability].items():
+            inner, ability_square, language_square = self._similarity(recipe, ability, name, products)
+            if ability_square > 0:
+                cosines[name] = equations.cosine_similarity(inner, ability_square, language_square)
+                norms[name] = ability_square**0.5
+        return choose(cosines, norms, self.sources, recipe.abilities[ability].tensors, f"abilities.{ability}.tensors")
+
+    def _similarity(self, recipe: Recipe, ability: str, name: str, products: _Products) -> tuple[float, float, float]:
+        """⟨R(A), R_Lang⟩, ‖R(A)‖², ‖R_Lang‖²."""
+        settings = recipe.abilities[ability]
+        has_source = self.sources.abilities[ability].source_language is not None
+        signs = [1.0] if settings.pack else [settings.alpha, -settings.beta][: 1 + has_source]
+        mus = [language.mu for language in recipe.languages.values()]
+        own = np.array(signs + [0.0] * len(mus))
+        languages = np.array([0.0] * len(signs) + mus)
+        squares = [products.square(own), products.square(languages)]
+        scales = [products.scale(own), products.scale(languages)]
+        if any(square < _CANCELLATION * scale for square, scale in zip(squares, scales, strict=True)):
+            return self._similarity_from_weights(recipe, ability, name)
+        return float(own @ products.gram @ languages), squares[0], squares[1]
+
+    def _similarity_from_weights(self, recipe: Recipe, ability: str, name: str) -> tuple[float, float, float]:
+        sources = self.sources.with_coefficients(recipe)
+        inner = ability_square = language_square = 0.0
+        for start, stop, base in _chunks(sources, name):
+            own = sources.abilities[ability].chunk(name, start, stop, base)
+            parts = [
+                (settings.mu, sources.languages[key].chunk(name, start, stop, base))
+                for key, settings in recipe.languages.items()
+                if settings.mu != 0 and sources.languages[key].touches(name)
+            ]
+            ability_square += float(own @ own)
+            total = equations.language_sum(parts)
+            if total is not None:
+                language_square += float(total @ total)
+                inner += float(own @ total)
+        return inner, ability_square, language_square
+
+
+def measure(sources: Sources, progress: Progress | None = None, halted: Halted | None = None) -> Measured:
+    """Reads every tensor that an ability changes once, in chunks, and keeps its inner products in float64."""
+    products: dict[str, dict[str, _Products]] = {name: {} for name in sources.abilities}
+    names = [name for name, info in sources.base.tensors.items() if info.mergeable]
+    for done, name in enumerate(names):
+        tell(progress, halted, "measuring similarity", done, len(names))
+        touching = {key: weights for key, weights in sources.abilities.items() if weights.touches(name)}
+        grams: dict[str, np.ndarray] = {}
+        for start, stop, base in _chunks(sources, name) if touching else ():
+            languages = [
+                part.chunk(name, start, stop, base) if part.touches(name) else torch.zeros_like(base)
+                for part in sources.languages.values()
+            ]
+            for key, weights in touching.items():
+                own = [weights.part_chunk(part, name, start, stop, base) for part in weights.parts]
+                matrix = torch.stack(own + languages)
+                grams[key] = grams.get(key, 0.0) + (matrix @ matrix.T).numpy()
+        for key, gram in grams.items():
+            products[key][name] = _Products(gram)
+    return Measured(sources, products)
+
+
+def _chunks(sources: Sources, name: str):
+    """(start, stop, base values in float64) over one tensor."""
+    total = sources.base.tensors[name].numel
+    for start in range(0, total, CHUNK_ELEMENTS):
+        stop = min(start + CHUNK_ELEMENTS, total)
+        values = finite(sources.base.read(name, start, stop).reshape(-1), sources.base.source, name, start)
+        yield start, stop, values.double()
+
+
+def choose(
+    cosines: dict[str, float], norms: dict[str, float], sources: Sources, rule: TensorRule, field: str
+) -> Selection:
+    """T_i: the k2 % of the candidates with the lowest similarity, ties by name; then `include`, then `exclude`."""
+    ranked = sorted(cosines, key=lambda name: (round(cosines[name], _DECIMALS), name))
+    by_rule = set(ranked[: percent_count(rule.k2, len(ranked))])
+    places, everything = sources.base.anatomy.places, list(sources.base.tensors)
+    included = _matching(rule.include, everything, places, f"{field}.include")
+    excluded = _matching(rule.exclude, everything, places, f"{field}.exclude")
+    rows = []
+    for name in sorted(cosines):
+        selected = (name in by_rule or name in included) and name not in excluded
+        place, info = places[name], sources.base.tensors[name]
+        by = "rule" if selected == (name in by_rule) else "hand"
+        rows.append(Row(name, place.layer, place.module, info.numel, cosines[name], norms[name], selected, by))
+    return Selection(tuple(rows), rule.k2)
+
+
+def _matching(patterns: list[str], names: list[str], places: dict[str, Place], field: str) -> set[str]:
+    found: set[str] = set()
+    for pattern in patterns:
+        matches = _matcher(pattern, field)
+        hits = {name for name in names if matches(places[name])}
+        if not hits:
+            raise RecipeError(
+                f"{field}: {pattern!r} matches no tensor; `maet inspect` lists their names, layers and modules"
+            )
+        found |= hits
+    return found
+
+
+def _matcher(pattern: str, field: str) -> Callable[[Place], bool]:
+    if pattern.startswith("module:"):
+        wanted = pattern.removeprefix("module:").strip()
+        return lambda place: wanted in (place.module, *(part.module for part in place.parts))
+    if pattern.startswith("layer:"):
+        match = re.fullmatch(r"layer:\s*(\d+)(?:\s*-\s*(\d+))?\s*", pattern)
+        if not match:
+            raise RecipeError(f"{field}: found {pattern!r}, expected `layer:3` or `layer:2-5`")
+        first, last = int(match[1]), int(match[2] or match[1])
+        return lambda place: place.layer is not None and first <= place.layer <= last
+    return lambda place: fnmatchcase(place.name, pattern)
