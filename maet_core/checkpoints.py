@@ -313,6 +313,8 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
         raise CheckpointError(f"{path}: the file is missing; download the model again") from None
     except (UnicodeDecodeError, json.JSONDecodeError):
         header = None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: not a safetensors file, or its header is damaged; download it again")
     metadata = header.pop("__metadata__", {})

@@ -17,6 +17,8 @@ from maet_core.recipe import Recipe
 from maet_core.selection import Measured, Selection, measure
 from maet_core.sources import Sources
 
+transformers.utils.logging.disable_progress_bar()  # its bars would mix with our own on stderr
+
 
 @dataclass(frozen=True)
 class Changed:

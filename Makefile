@@ -1,0 +1,55 @@
+# Two commands matter: `make app` and `make test`. Both set everything up first; a second set-up takes no time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+
+.PHONY: help app test lint setup browser test-fast demo screenshots clean
+
+help:
+	@echo "make app          set up, then open MAET Studio on the demo models"
+	@echo "make test         set up, then run every test, the ones in a real browser included"
+	@echo "make test-fast    the tests without a browser"
+	@echo "make lint         format and rules (ruff)"
+	@echo "make demo         generate the demo corpora and train the demo models again (hours)"
+	@echo "make screenshots  take the README's pictures again"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; say which with: make PYTHON=/path/to/python3"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --disable-pip-version-check -r requirements-dev.txt -e .
+	@touch $@
+
+app: setup
+	$(BIN)/maet app
+
+test: setup browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/browser
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+# The browser tests drive whatever Chromium is there; Debian's is installed where there is none.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || { \
+		echo "No Chromium found; installing Debian's package"; \
+		command -v apt-get >/dev/null || { echo "Install Chromium first: the browser tests need it"; exit 1; }; \
+		SUDO=; [ "$$(id -u)" = 0 ] || SUDO=sudo; \
+		$$SUDO apt-get update -q && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
+
+demo: setup
+	$(BIN)/maet demo build -o assets/demo
+
+screenshots: setup browser
+	$(BIN)/python tests/browser/screenshots.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,218 @@
+"""Commands that write a file or a directory: `maet locate`, `maet pack`, `maet merge`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from maet_core.cli.output import count, json_option, print_json, print_table, shown_progress
+from maet_core.errors import InputError
+
+_HERE = Path()
+
+
+@click.command(
+    epilog="Example:  maet locate --base models/base --trained models/math-en --granularity unit -o scores/math.safetensors"
+)
+@click.option("--base", required=True, help="The base model: a directory or a hub id.")
+@click.option("--trained", help="The trained model or adapter that is compared with the base.")
+@click.option(
+    "--method", default="value-change", show_default=True, help="The locator: value-change, or random as the control."
+)
+@click.option("--granularity", type=click.Choice(["parameter", "unit"]), default="parameter", show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For the random control.")
+@click.option(
+    "--include", multiple=True, metavar="GLOB", help="Tensors beyond the default ones, e.g. 'model.embed_tokens.*'."
+)
+@click.option(
+    "--k1",
+    type=click.FloatRange(0, 100),
+    default=5.0,
+    show_default=True,
+    help="Percent for the summary that is printed.",
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file of scores to write.")
+@json_option
+def locate(
+    base: str,
+    trained: str | None,
+    method: str,
+    granularity: str,
+    seed: int,
+    include: tuple[str, ...],
+    k1: float,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """How important every neuron is for an ability. The scores are kept, so that k1 can move later without computing again."""
+    from maet_core import importance
+    from maet_core.checkpoints import Checkpoint
+    from maet_core.weights.differences import Models
+
+    started = time.monotonic()
+    checkpoint = Checkpoint.open(base)
+    difference = Models(checkpoint, _HERE).open(trained) if trained else None
+    scores = importance.locate(method, checkpoint, difference, granularity, seed, include)
+    with shown_progress() as progress:
+        importance.save_scores(scores, output, progress)
+    saved = importance.SavedScores(output, checkpoint)
+    keys = importance.select_key_neurons(saved, k1)
+    cells = importance.cell_table(keys)
+    result = {
+        "output": str(output),
+        "method": method,
+        "granularity": granularity,
+        "base_identity": checkpoint.identity,
+        "tensors": len(saved.shapes),
+        "neurons": keys.total,
+        "k1": k1,
+        "key_neurons": keys.count,
+        "bytes_written": output.stat().st_size,
+        "seconds": round(time.monotonic() - started, 3),
+        "cells": cells.drop(columns="tensors")
+        .astype({"layer": object})
+        .where(cells["layer"].notna(), None)
+        .to_dict("records"),
+    }
+    if as_json:
+        print_json(result)
+        return
+    click.echo(
+        f"{output}: {count(keys.total)} neurons in {len(saved.shapes)} tensors; at k1 = {k1:g} % {count(keys.count)} are key"
+    )
+    by_module = cells.groupby("module", sort=False)[["neurons", "key_neurons"]].sum()
+    rows = [
+        (module, count(int(n)), count(int(k)), f"{100 * k / n:.2f} %")
+        for module, (n, k) in zip(by_module.index, by_module.values, strict=True)
+    ]
+    print_table(("module", "neurons", "key", "density"), rows, right=(1, 2, 3))
+
+
+@click.group()
+def pack() -> None:
+    """Writes R(A) or R(L) as one small file that can be shared and is tied to its base."""
+
+
+@pack.command(
+    epilog="Example:  maet pack ability --base models/base --ability models/math-en "
+    "--source-language models/general-en --beta 0.5 --key-neurons scores/math.safetensors --k1 5 -o packs/math.safetensors"
+)
+@click.option("--base", required=True)
+@click.option(
+    "--ability", required=True, help="θ_{A,L0}: the model or adapter trained on ability and source-language text."
+)
+@click.option("--source-language", help="θ_{L0}: the model or adapter trained on source-language text alone.")
+@click.option("--alpha", type=float, default=1.0, show_default=True, help="α of Eq. 2.")
+@click.option("--beta", type=float, default=0.0, show_default=True, help="β of Eq. 2.")
+@click.option(
+    "--key-neurons",
+    "scores",
+    type=click.Path(path_type=Path),
+    help="Scores by `maet locate`; without them all parameters count.",
+)
+@click.option(
+    "--k1", type=click.FloatRange(0, 100), default=5.0, show_default=True, help="Percent of neurons that are key."
+)
+@click.option("--scope", type=click.Choice(["global", "per-tensor"]), default="global", show_default=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@json_option
+def ability(
+    base: str,
+    ability: str,
+    source_language: str | None,
+    alpha: float,
+    beta: float,
+    scores: Path | None,
+    k1: float,
+    scope: str,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """R(A) by Eq. 2 as an ability pack, sparse where it is sparse."""
+    from maet_core.importance import SavedScores
+    from maet_core.recipe import Recipe
+    from maet_core.sources import Sources
+
+    rule = None
+    if scores is not None:
+        from maet_core.checkpoints import Checkpoint
+
+        saved = SavedScores(scores, Checkpoint.open(base))
+        rule = {
+            "method": saved.method,
+            "granularity": saved.granularity,
+            "scope": scope,
+            "k1": k1,
+            "scores": str(scores),
+        }
+    fields = {"ability": ability, "source_language": source_language, "alpha": alpha, "beta": beta, "key_neurons": rule}
+    fields = {field: value for field, value in fields.items() if value is not None}
+    recipe = Recipe.from_dict({"base": base, "abilities": {"packed": fields}}, "maet pack ability")
+    sources = Sources.open(recipe, _HERE)
+    made_from = {"made_from": fields, "inputs": sources.identities()}
+    _write_pack("ability", sources.abilities["packed"], sources.base, output, made_from, as_json)
+
+
+@pack.command(
+    epilog="Example:  maet pack language --base models/base --checkpoint models/lang-sw -o packs/sw.safetensors"
+)
+@click.option("--base", required=True)
+@click.option("--checkpoint", required=True, help="θ_{Lj}: the model or adapter trained on text of the language.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@json_option
+def language(base: str, checkpoint: str, output: Path, as_json: bool) -> None:
+    """R(L) = θ_{Lj} − θ_o as a language pack."""
+    from maet_core.checkpoints import Checkpoint
+    from maet_core.weights.differences import Models
+
+    opened = Checkpoint.open(base)
+    difference = Models(opened, _HERE).open(checkpoint)
+    made_from = {
+        "made_from": {"checkpoint": checkpoint},
+        "inputs": {base: opened.identity, checkpoint: difference.identity},
+    }
+    _write_pack("language", difference, opened, output, made_from, as_json)
+
+
+def _write_pack(kind: str, weights, base, output: Path, made_from: dict, as_json: bool) -> None:
+    from maet_core.weights.packs import write_pack
+
+    started = time.monotonic()
+    with shown_progress() as progress:
+        result = write_pack(kind, weights, base, output, made_from, progress)
+    result["seconds"] = round(time.monotonic() - started, 3)
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(
+            f"{output}: {count(result['values'])} values in {result['tensors']} tensors, {result['bytes_written'] / 1e6:,.1f} MB"
+        )
+
+
+@click.command(epilog="Example:  maet merge recipes/demo.yaml -o models/merged")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The new directory; it must not exist."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@json_option
+def merge(recipe: Path, output: Path, device: str, as_json: bool) -> None:
+    """Merges RECIPE by Eq. 4 into a directory that transformers opens."""
+    from maet_core import merging
+    from maet_core.recipe import Recipe
+
+    if not str(output).strip():
+        raise InputError("--output: empty; name a new directory")
+    loaded = Recipe.load(recipe)
+    with shown_progress() as progress:
+        report = merging.merge(loaded, recipe.parent, output, device, progress)
+    if as_json:
+        print_json(report.to_dict())
+        return
+    click.echo(
+        f"{output}: {report.tensors_changed} of {report.tensors} tensors and {count(report.parameters_changed)} of "
+        f"{count(report.parameters)} parameters changed; {report.seconds:.1f} s on {report.device} ({report.device_reason}), "
+        f"{report.bytes_read / 1e6:,.1f} MB read, {report.bytes_written / 1e6:,.1f} MB written, peak {report.peak_bytes / 1e6:,.0f} MB"
+    )

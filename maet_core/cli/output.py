@@ -1,0 +1,80 @@
+"""How commands print: tables for people, JSON for programs, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from maet_core.progress import Progress
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+
+
+def print_json(result: dict[str, Any]) -> None:
+    click.echo(json.dumps(result, ensure_ascii=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int] = ()) -> None:
+    """Columns as wide as their content; the ones in `right` are aligned to the right."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        parts = [
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(parts).rstrip())
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """A bar on a terminal. With MAET_PROGRESS=lines, lines `progress DONE TOTAL PHASE` that a program can read, at most ten a second."""
+    if os.environ.get("MAET_PROGRESS") == "lines":
+        yield _progress_lines()
+        return
+    if not sys.stderr.isatty():
+        yield lambda phase, done, total: None
+        return
+    bars: list[tqdm] = []
+
+    def show(phase: str, done: int, total: int) -> None:
+        if not bars or bars[-1].desc != f"{phase}: ":
+            close()
+            bars.append(tqdm(total=total, desc=phase, unit_scale=True, leave=False, file=sys.stderr))
+        bars[-1].update(done - bars[-1].n)
+
+    def close() -> None:
+        while bars:
+            bars.pop().close()
+
+    try:
+        yield show
+    finally:
+        close()
+
+
+def _progress_lines() -> Callable[[str, int, int], None]:
+    last = 0.0
+
+    def show(phase: str, done: int, total: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= 0.1 or done == total:
+            last = now
+            print(f"progress {done} {total} {phase}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def count(number: int) -> str:
+    """1234567 → 1.23 M."""
+    for size, unit in ((10**9, " B"), (10**6, " M"), (10**3, " K")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)

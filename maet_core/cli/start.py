@@ -1,0 +1,122 @@
+"""Commands that start something: `maet generate`, `maet demo`, `maet app`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from maet_core.cli.output import json_option, print_json, shown_progress
+from maet_core.errors import InputError
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@click.command(
+    epilog="Example:  maet generate recipes/demo.yaml --prompt 'Asha has 5 mangoes and buys 3 more. How many has she now?'"
+)
+@click.argument("model")
+@click.option("--prompt", required=True, help="The text that the model continues.")
+@click.option("--max-new-tokens", type=click.IntRange(1, 4096), default=128, show_default=True)
+@click.option(
+    "--temperature", type=click.FloatRange(0, 5), default=0.0, show_default=True, help="0 is greedy decoding."
+)
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@json_option
+def generate(
+    model: str,
+    prompt: str,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Answers PROMPT with MODEL: a model, or a recipe, which is then merged in memory and not written anywhere."""
+    from maet_core.generation import Decoding, stream
+
+    speaker = _speaker(model, device)
+    decoding = Decoding(max_new_tokens, temperature, top_p, seed)
+    shown, answer = 0, None
+    for answer in stream([speaker], prompt, decoding):
+        if not as_json:
+            click.echo(answer.text[shown:], nl=False)
+            shown = len(answer.text)
+    if answer.finished == "error":
+        raise InputError(f"{model}: {answer.error}")
+    if as_json:
+        fields = ("text", "tokens", "seconds", "finished")
+        print_json({"model": model, "prompt": prompt, **{field: getattr(answer, field) for field in fields}})
+    else:
+        click.echo()
+
+
+def _speaker(model: str, device: str):
+    from maet_core.checkpoints import Checkpoint
+    from maet_core.generation import Speaker
+    from maet_core.live import LiveModel, load_model, load_tokenizer
+    from maet_core.merging.run import choose_device
+    from maet_core.recipe import Recipe
+    from maet_core.sources import Sources
+
+    target = str(choose_device(device)[0])
+    if Path(model).suffix in (".yaml", ".yml"):
+        live = LiveModel(Sources.open(Recipe.load(model), Path(model).parent), target)
+        return Speaker(model, live.model, live.tokenizer)
+    checkpoint = Checkpoint.open(model)
+    return Speaker(model, load_model(checkpoint, target), load_tokenizer(checkpoint))
+
+
+@click.group()
+def demo() -> None:
+    """The demo world: generated corpora and the small models trained on them."""
+
+
+@demo.command(epilog="Example:  maet demo build -o assets/demo")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="A new directory, or the one to replace."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--scale",
+    type=click.FloatRange(0, 100, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of the training steps.",
+)
+def build(output: Path, seed: int, scale: float) -> None:
+    """Generates the corpora and trains every demo model again."""
+    from maet_core.demo.build import build as build_demo
+
+    with shown_progress() as progress:
+        build_demo(output, seed=seed, scale=scale, progress=progress)
+
+
+@click.command(epilog="Example:  maet app --workspace ~/merges")
+@click.option(
+    "--workspace",
+    type=click.Path(path_type=Path),
+    default=Path("workspace"),
+    show_default=True,
+    help="The folder to work in.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
+@click.option(
+    "--address", default="127.0.0.1", show_default=True, help="Who may connect: the default is this machine only."
+)
+@click.option("--browser/--no-browser", default=True, help="Open a browser window.")
+def app(workspace: Path, port: int, address: str, browser: bool) -> None:
+    """Opens MAET Studio in the browser."""
+    if not (PROJECT / "app.py").exists():
+        raise InputError(f"{PROJECT}: app.py is not here; run `maet app` from a checkout of the project")
+    command = [sys.executable, "-m", "streamlit", "run", str(PROJECT / "app.py")]
+    command += ["--server.port", str(port), "--server.address", address, "--server.headless", str(not browser).lower()]
+    environment = {**os.environ, "MAET_WORKSPACE": str(workspace.expanduser().resolve())}
+    # the settings in .streamlit/ are read from the folder that the server starts in
+    raise SystemExit(subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode)
