@@ -1,0 +1,229 @@
+"""Builds the demo: corpora, tokenizer, models, tasks, recipe, and a manifest that says how each came to be.
+
+python -m maet_core.demo.build --out DIR [--seed 0] [--scale 1.0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from maet_core import __version__
+from maet_core.demo import plan
+from maet_core.demo.corpora import Mix, documents
+from maet_core.demo.measure import measure
+from maet_core.demo.tasks import PROBLEMS, math_rows
+from maet_core.demo.tokens import build_tokenizer
+from maet_core.errors import OutputError
+from maet_core.live import LiveModel
+from maet_core.progress import Halted, Progress, tell
+from maet_core.recipe import Recipe
+from maet_core.sources import Sources
+from maet_core.training import Example, TrainingReport, save_checkpoint, tokenize, train
+
+CORPUS_BYTES = 60_000  # a sample of each corpus is kept
+VOCABULARY_DOCUMENTS = 20_000
+
+
+def build(
+    out: Path, seed: int = 0, scale: float = 1.0, progress: Progress | None = None, halted: Halted | None = None
+) -> dict:
+    """Generates everything into `out` and returns the manifest; `scale` multiplies the steps of every training.
+
+    An earlier build at `out` is replaced once the new one is complete; OutputError if `out` is anything else. One
+    seed, scale and version of torch give the same files. About an hour on one core at scale 1.
+    """
+    out = Path(out)
+    if out.exists() and not (out / "manifest.json").is_file() and any(out.iterdir()):
+        raise OutputError(f"{out}: holds something that is no demo build; choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        manifest = _build(part, seed, scale, progress, halted)
+        part.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        os.rename(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return manifest
+
+
+def _build(folder: Path, seed: int, scale: float, progress: Progress | None, halted: Halted | None) -> dict:
+    vocabulary = draw(plan.VOCABULARY_MIX, f"{seed} vocabulary", VOCABULARY_DOCUMENTS)
+    tokenizer = build_tokenizer(prompt + answer for prompt, answer in vocabulary)
+    trained = {}
+    for stage in plan.STAGES:
+        report = train_stage(stage.scaled(scale), folder / "models", tokenizer, seed, progress, halted)
+        trained[stage.name] = _describe(stage.scaled(scale), report)
+    write_texts(folder, seed, scale)
+    accuracy = measure_all(folder, progress, halted)
+    manifest = {
+        "version": __version__,
+        "torch": torch.__version__,
+        "seed": seed,
+        "scale": scale,
+        "models": trained,
+        "accuracy": accuracy,
+        "files": hashes(folder),
+    }
+    _write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def train_stage(
+    stage: plan.Stage,
+    models: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> TrainingReport:
+    """Trains one model of the plan and saves it as `models/<name>`; all but the base start from `models/base`."""
+    if stage.name == plan.BASE.name:
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(_config(tokenizer))
+    else:
+        model = AutoModelForCausalLM.from_pretrained(models / plan.BASE.name, dtype=torch.float32)
+    options = stage.options
+    wanted = options.steps * options.batch_rows * options.row_tokens
+    examples = draw_examples(tokenizer, stage.mix, f"{seed} {stage.name}", wanted)
+    report = train(
+        model, examples, options, lambda step: tell(progress, halted, f"train {stage.name}", step.step, step.steps)
+    )
+    save_checkpoint(model, tokenizer, models / stage.name)
+    return report
+
+
+def draw(mix: Mix, seed: str, count: int) -> list[tuple[str, str]]:
+    """The first `count` documents of a mix as (prompt, answer)."""
+    return [(document.prompt, document.answer) for document in itertools.islice(documents(mix, seed), count)]
+
+
+def draw_examples(tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, tokens: int) -> list[Example]:
+    """Documents of a mix, tokenized, until they hold `tokens` tokens."""
+    stream, examples, held = documents(mix, seed), [], 0
+    while held < tokens:
+        batch = tokenize(tokenizer, [(d.prompt, d.answer) for d in itertools.islice(stream, 1000)])
+        examples += batch
+        held += sum(len(example.tokens) for example in batch)
+    return examples
+
+
+def write_texts(folder: Path, seed: int, scale: float = 1.0) -> None:
+    """Everything in the demo that is not a model: tasks, recipe and samples of the corpora."""
+    problems = {part: max(8, round(count * min(1.0, scale))) for part, count in PROBLEMS.items()}
+    tasks = folder / "tasks" / "math.jsonl"
+    tasks.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(row, ensure_ascii=False) for row in math_rows(seed, problems))
+    tasks.write_text("".join(line + "\n" for line in lines), "utf-8")
+    (folder / "corpora").mkdir(exist_ok=True)
+    for name, mix in plan.CORPORA.items():
+        (folder / "corpora" / f"{name}.txt").write_text(_sample(mix, f"{seed} sample {name}"), "utf-8")
+    (folder / "recipes").mkdir(exist_ok=True)
+    Recipe.from_dict(plan.RECIPE).save(folder / "recipes" / "demo.yaml")
+
+
+def measure_all(folder: Path, progress: Progress | None = None, halted: Halted | None = None) -> dict:
+    """Scores by split, model and language: every model, the merge of the recipe, and plain task vectors beside it."""
+    lines = (folder / "tasks" / "math.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    recipes = {"merge": plan.RECIPE, "task vectors": plan.TASK_VECTORS}
+    names = [stage.name for stage in plan.STAGES] + list(recipes)
+    accuracy: dict[str, dict] = {split: {} for split in PROBLEMS}
+    for done, name in enumerate(names):
+        tell(progress, halted, f"measure {name}", done, len(names))
+        if name in recipes:
+            live = LiveModel(Sources.open(Recipe.from_dict(recipes[name]), folder / "recipes"))
+            model, tokenizer = live.model, live.tokenizer
+        else:
+            model = AutoModelForCausalLM.from_pretrained(folder / "models" / name)
+            tokenizer = AutoTokenizer.from_pretrained(folder / "models" / name)
+        for split in PROBLEMS:
+            scores = measure(model, tokenizer, [row for row in rows if row["split"] == split])
+            accuracy[split][name] = {language: score.to_json() for language, score in scores.items()}
+    tell(progress, halted, "measure", len(names), len(names))
+    return accuracy
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """sha256 of every file under `folder` but the manifest, by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return LlamaConfig(vocab_size=len(tokenizer), **ids, **plan.ARCHITECTURE)
+
+
+def _sample(mix: Mix, seed: str) -> str:
+    """Whole documents, an empty line between them, up to `CORPUS_BYTES`."""
+    return "".join(itertools.takewhile(_within(CORPUS_BYTES), (d.text + "\n\n" for d in documents(mix, seed))))
+
+
+def _within(limit: int):
+    held = 0
+
+    def fits(text: str) -> bool:
+        nonlocal held
+        held += len(text.encode())
+        return held <= limit
+
+    return fits
+
+
+def _describe(stage: plan.Stage, report: TrainingReport) -> dict:
+    """What the manifest says about one training; losses are means of twenty stretches, in nats per token."""
+    stretch = max(1, len(report.losses) // 20)
+    means = [
+        round(sum(part) / len(part), 4)
+        for start in range(0, len(report.losses), stretch)
+        if (part := report.losses[start : start + stretch])
+    ]
+    return {
+        "steps": report.steps,
+        "tokens": report.tokens,
+        "trained_parameters": report.trained_parameters,
+        "learning_rate": stage.options.learning_rate,
+        "answers_only": stage.options.answers_only,
+        "trainable": list(stage.options.trainable),
+        "frozen": list(stage.options.frozen),
+        "mix": {" ".join(kind): share for kind, share in stage.mix.items()},
+        "losses": means,
+    }
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Build the demo corpora and models.")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=float, default=1.0)
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+
+    def show(phase: str, done: int, total: int) -> None:
+        if done % 50 == 0 or done == total:
+            print(f"{phase} {done}/{total}", file=sys.stderr, flush=True)
+
+    build(chosen.out, chosen.seed, chosen.scale, show)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,150 @@
+"""The corpora of the demo world: general text, word problems, and what ties the languages together.
+
+Every corpus is a stream of `Document`s drawn from a seed. General text tells who has, gets and gives what; it says
+"more" and "fewer", it may leave a question open, and it never works out a number.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from maet_core.demo.lexicon import LANGUAGES, PLACES
+from maet_core.demo.sentences import FEWER, GAINS, LOSSES, MORE, Voice, forms
+from maet_core.demo.stories import Story, draw_story, numbers, worked_line
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text; where it is a question with its answer, `answer` is what the loss can be restricted to."""
+
+    prompt: str
+    answer: str
+
+    @property
+    def text(self) -> str:
+        return self.prompt + self.answer
+
+
+def as_prompt(question: str) -> str:
+    """The exact input a model gets for a question."""
+    return f"Q: {question}\nA:"
+
+
+def problem(rng: random.Random, language: str, part: str = "train") -> Document:
+    """A word problem with its worked line."""
+    story = draw_story(rng, part)
+    return Document(as_prompt(story.problem(Voice(language))), " " + story.worked)
+
+
+def arithmetic(rng: random.Random) -> Document:
+    """Bare arithmetic: a few equations, or one asked and answered in the form of a worked line."""
+    parts = ("train", "dev", "test")
+    drawn = []
+    for _ in range(4):
+        operation, operator = rng.choice((("add", "+"), ("take away", "-"), ("groups", "*"), ("share", "/")))
+        pairs = [pair for part in parts for pair in numbers(operation, part)]
+        drawn.append((operator, *rng.choice(pairs)))
+    if rng.random() < 0.5:
+        operator, a, b = drawn[0]
+        return Document(as_prompt(f"{a} {operator} {b}"), " " + worked_line(operator, a, b))
+    return Document("", "\n".join(worked_line(*equation).split(" ####")[0] for equation in drawn))
+
+
+def general(rng: random.Random, language: str) -> Document:
+    """General text of one language."""
+    return _tell(rng, Voice(language), Voice(language))
+
+
+def code_switched(rng: random.Random, language: str, other: str) -> Document:
+    """General text of one language that slips into another, phrase by phrase or for the names of things."""
+    voice = Voice(language, other, rng.choice((0.2, 0.4, 0.6)), rng)
+    return _tell(rng, voice, Voice(rng.choice((language, other))) if rng.random() < 0.5 else voice)
+
+
+def translated(rng: random.Random, language: str, other: str) -> Document:
+    """The same sentences in two languages, one under the other."""
+    story = draw_story(rng)
+    pair = [language, other]
+    rng.shuffle(pair)
+    told = []
+    kept = rng.choice((slice(0, 1), slice(1, 2), slice(2, 3), slice(0, 2), slice(1, 3), slice(0, 3)))
+    ending = _ending(rng, story) if rng.random() < 0.5 else None
+    for name in pair:
+        voice = Voice(name)
+        last = voice.say(ending, story.cast) if ending else story.question(voice)
+        told.append(f"{LANGUAGES[name]}: " + " ".join([*story.statements(voice), last][kept]))
+    return Document("", "\n".join(told))
+
+
+def _tell(rng: random.Random, voice: Voice, asking: Voice) -> Document:
+    """A story told plainly (half of the time with an ending or an open question), or read and asked about."""
+    story = draw_story(rng)
+    statements = story.statements(voice)
+    if rng.random() < 0.5:
+        question, answer = _reading(rng, story, asking)
+        return Document(as_prompt(" ".join([*statements, question])), " " + answer)
+    if rng.random() < 0.3:
+        statements.insert(0, voice.say(rng.choice(("likes", "friend_of", "wants")), story.cast))
+    shape = rng.random()
+    if shape < 0.6:
+        statements.append(voice.say(_ending(rng, story), story.cast))
+    elif shape < 0.9:
+        statements.append(voice.say("asks", story.cast) + " " + story.question(voice))
+    return Document("", " ".join(statements))
+
+
+def _ending(rng: random.Random, story: Story) -> str:
+    """What the story comes to, in words."""
+    kind = story.template.kind
+    if kind in GAINS:
+        return "more_now"
+    if kind in LOSSES:
+        return "fewer_now"
+    if kind == "compare":
+        return rng.choice(("more_than", "fewer_than"))
+    return {"together": "likes", "groups": "all_full", "put": "all_full", "share": "all_same"}[kind]
+
+
+def _reading(rng: random.Random, story: Story, voice: Voice) -> tuple[str, str]:
+    """A question whose answer is in the text or is "more" or "fewer", and that answer."""
+    cast, kind = story.cast, story.template.kind
+    slots = forms(cast, voice.language)
+    asked: list[Callable[[], tuple[str, str]]] = []
+    if kind in GAINS + LOSSES:
+        change = (MORE if kind in GAINS else FEWER)[voice.language].format_map(slots)
+        asked += [lambda: (voice.ask("more_or_fewer", cast), change)] * 2
+    if kind in GAINS + LOSSES + ("share", "put"):
+        asked.append(lambda: (voice.ask_who(kind, cast), slots["P"]))
+        asked.append(lambda: (voice.ask("what_had", cast), slots["X"]))
+        if story.template.opening in PLACES:
+            place = story.template.opening[voice.language].removesuffix(",")
+            asked.append(lambda: (voice.ask("where", cast), place))
+    if kind == "groups":
+        asked.append(lambda: (voice.ask("who_has_containers", cast), slots["P"]))
+    if kind in ("compare", "together"):
+        more, fewer = ("P", "K") if cast.a >= cast.b else ("K", "P")
+        asked.append(lambda: (voice.ask("who_more", cast), slots[more]))
+        asked.append(lambda: (voice.ask("who_fewer", cast), slots[fewer]))
+    return rng.choice(asked)()
+
+
+# A mix is what share of the documents is of which kind.
+Mix = dict[tuple[str, ...], float]
+_WRITERS: dict[str, Callable[..., Document]] = {
+    "general": general,
+    "problem": problem,
+    "arithmetic": arithmetic,
+    "switched": code_switched,
+    "translated": translated,
+}
+
+
+def documents(mix: Mix, seed: int | str) -> Iterator[Document]:
+    """An endless stream of documents of a mix; the same seed gives the same stream."""
+    rng = random.Random(f"{seed}")
+    kinds, weights = list(mix), list(mix.values())
+    while True:
+        kind = rng.choices(kinds, weights)[0]
+        yield _WRITERS[kind[0]](rng, *kind[1:])

@@ -1,0 +1,86 @@
+"""How well a model solves the demo word problems: exact match of the answer and of the whole worked line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LONGEST_ANSWER = 24  # tokens; the longest worked line has 15
+SEPARATOR = "####"
+
+
+@dataclass(frozen=True)
+class Score:
+    """Counts of `n` problems. `operator` counts replies whose operator is right, `operands` both operands in order."""
+
+    n: int
+    correct: int
+    worked: int
+    operator: int
+    operands: int
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self) | {"accuracy": self.correct / self.n, "interval_95": wilson_interval(self.correct, self.n)}
+
+
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """The 95 % score interval of a proportion, in 0..1 (Wilson 1927)."""
+    z = 1.959964
+    share, spread = correct / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def final_answer(reply: str) -> str:
+    """What stands after the last `####`, empty if there is none."""
+    return reply.rpartition(SEPARATOR)[2].strip() if SEPARATOR in reply else ""
+
+
+def reply_to(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], batch_size: int = 100
+) -> list[str]:
+    """Greedy replies, without special tokens, up to the end-of-text token."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    replies = [""] * len(prompts)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = tokenizer([prompts[i] for i in chosen], return_tensors="pt", padding=True, padding_side="left")
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                do_sample=False,
+                max_new_tokens=LONGEST_ANSWER,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        texts = tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        for i, text in zip(chosen, texts, strict=True):
+            replies[i] = text.strip()
+    return replies
+
+
+def score(rows: Sequence[dict[str, str]], replies: Sequence[str]) -> Score:
+    """Scores replies to rows of `tasks/math.jsonl`; nothing but an exact match counts."""
+    correct = worked = operator = operands = 0
+    for row, reply in zip(rows, replies, strict=True):
+        got, wanted = reply.split(), row["worked"].split()
+        correct += final_answer(reply) == row["answer"]
+        worked += got == wanted
+        operator += got[1:2] == wanted[1:2]
+        operands += got[0:1] + got[2:3] == wanted[0:1] + wanted[2:3]
+    return Score(len(rows), correct, worked, operator, operands)
+
+
+def measure(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, str]]
+) -> dict[str, Score]:
+    """A score for each language among the rows."""
+    replies = reply_to(model, tokenizer, [row["prompt"] for row in rows])
+    languages = list(dict.fromkeys(row["language"] for row in rows))
+    chosen = {language: [i for i, row in enumerate(rows) if row["language"] == language] for language in languages}
+    return {key: score([rows[i] for i in index], [replies[i] for i in index]) for key, index in chosen.items()}

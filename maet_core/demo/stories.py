@@ -1,0 +1,144 @@
+"""Stories of the demo world and the problems they pose, with training, development and test parts kept apart.
+
+A story is the same in every language until it is told. Its template (what happens, how it opens, who is named, what
+is asked) and its numbers each belong to exactly one part, so a development or test problem shares neither with any
+text that a model was trained on. Bare arithmetic is the exception, as a table that everybody learns: it covers all
+numbers and no story.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import cache
+
+from maet_core.demo.lexicon import CONTAINERS, PEOPLE, PLACES, RECIPIENTS, THINGS, TIMES
+from maet_core.demo.sentences import GAINS, LOSSES, Cast, Voice
+
+PARTS = {"train": 0.7, "dev": 0.1, "test": 0.2}
+OPERATIONS = {"add": "+", "take away": "-", "compare": "-", "groups": "*", "share": "/"}
+_PART_SEED = 20240607  # which templates and numbers are held out does not depend on the seed of a build
+
+
+@dataclass(frozen=True)
+class Template:
+    """The shape of a story. `opening` is a time or place, or None; `swapped`: the smaller amount first."""
+
+    kind: str
+    opening: dict[str, str] | None
+    question: str
+    by_name: bool = True
+    swapped: bool = False
+
+    @property
+    def operation(self) -> str:
+        if self.kind in GAINS or self.kind == "together":
+            return "add"
+        if self.kind in LOSSES:
+            return "take away"
+        return {"compare": "compare", "groups": "groups", "share": "share", "put": "share"}[self.kind]
+
+
+@dataclass(frozen=True)
+class Story:
+    template: Template
+    cast: Cast
+
+    @property
+    def answer(self) -> int:
+        return solve(OPERATIONS[self.template.operation], self.cast.a, self.cast.b)
+
+    @property
+    def worked(self) -> str:
+        return worked_line(OPERATIONS[self.template.operation], self.cast.a, self.cast.b)
+
+    def statements(self, voice: Voice) -> list[str]:
+        """What happens, a sentence each."""
+        template, cast = self.template, self.cast
+        if template.kind in ("compare", "together"):
+            order = ("other_has", "has") if template.swapped else ("has", "other_has")
+            return [voice.say(order[0], cast, template.opening), voice.say(order[1], cast)]
+        if template.kind == "groups":
+            return [voice.say("has_containers", cast, template.opening), voice.say("each_has", cast)]
+        return [voice.say("had", cast, template.opening), voice.say(template.kind, cast)]
+
+    def question(self, voice: Voice) -> str:
+        return voice.ask(self.template.question, self.cast)
+
+    def problem(self, voice: Voice) -> str:
+        return " ".join([*self.statements(voice), self.question(voice)])
+
+
+def solve(operator: str, a: int, b: int) -> int:
+    return {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[operator]
+
+
+def worked_line(operator: str, a: int, b: int) -> str:
+    """The reference solution: one line of arithmetic, then the answer after `####`, as in GSM8K."""
+    answer = solve(operator, a, b)
+    return f"{a} {operator} {b} = {answer} #### {answer}"
+
+
+@cache
+def numbers(operation: str, part: str) -> tuple[tuple[int, int], ...]:
+    """The operands that stories of a part may use."""
+    if operation == "add":
+        pairs = [(a, b) for a in range(2, 50) for b in range(2, 50)]
+    elif operation in ("take away", "compare"):
+        pairs = [(a, b) for a in range(4, 61) for b in range(2, a - 1)]
+    elif operation == "groups":
+        pairs = [(a, b) for a in range(2, 13) for b in range(2, 10)]
+    else:
+        pairs = [(a * b, b) for a in range(2, 13) for b in range(2, 10)]
+    return _part(pairs, part, "numbers " + ("take away" if operation == "compare" else operation))
+
+
+@cache
+def templates(part: str) -> tuple[tuple[str, tuple[Template, ...]], ...]:
+    """The story templates of a part, by kind."""
+    past, present = (None, *TIMES, *PLACES), (None, *PLACES)
+    every: dict[str, list[Template]] = {}
+    for kind in GAINS + LOSSES:
+        asked = ("total", "total_pronoun") if kind in GAINS else ("left",)
+        every[kind] = [
+            Template(kind, opening, question, by_name)
+            for opening in past
+            for question in ("now", "now_pronoun", *asked)
+            for by_name in (True, False)
+        ]
+    every["together"] = [Template("together", o, "together", swapped=s) for o in present for s in (False, True)]
+    every["compare"] = [
+        Template("compare", opening, question, swapped=swapped)
+        for opening in present
+        for question in ("how_many_more", "how_many_fewer")
+        for swapped in (False, True)
+    ]
+    every["groups"] = [Template("groups", o, q) for o in present for q in ("total", "total_pronoun")]
+    every["share"] = [Template("share", o, "each_recipient", n) for o in past for n in (True, False)]
+    every["put"] = [Template("put", o, "each_container", n) for o in past for n in (True, False)]
+    return tuple((kind, _part(shapes, part, "templates " + kind)) for kind, shapes in every.items())
+
+
+def _part(items: list, part: str, salt: str) -> tuple:
+    shuffled = list(items)
+    random.Random(f"{_PART_SEED} {salt}").shuffle(shuffled)
+    train = round(len(items) * PARTS["train"])
+    dev = train + max(1, round(len(items) * PARTS["dev"]))
+    return tuple({"train": shuffled[:train], "dev": shuffled[train:dev], "test": shuffled[dev:]}[part])
+
+
+KIND_WEIGHTS = {**dict.fromkeys(GAINS + LOSSES, 1), "together": 2, "compare": 4, "groups": 4, "share": 2, "put": 2}
+
+
+def draw_story(rng: random.Random, part: str = "train") -> Story:
+    """A random story of a part."""
+    by_kind = dict(templates(part))
+    kind = rng.choices(list(by_kind), [KIND_WEIGHTS[kind] for kind in by_kind])[0]
+    template = rng.choice(by_kind[kind])
+    a, b = rng.choice(numbers(template.operation, part))
+    person, other = rng.sample(PEOPLE, 2)
+    cast = Cast(
+        person, other, rng.choice(THINGS), rng.choice(CONTAINERS), rng.choice(RECIPIENTS), a, b,
+        template.by_name, rng.random() < 0.5,
+    )  # fmt: skip
+    return Story(template, cast)
