@@ -227,3 +227,73 @@ def input_ids(vocabulary: int = 40, length: int = 12, seed: int = 5) -> torch.Te
 def logits(model: transformers.PreTrainedModel) -> torch.Tensor:
     with torch.no_grad():
         return model(input_ids()).logits
+
+
+# --- what the tests know about names, by hand ---------------------------------------------------------------------
+
+_LAYER = re.compile(r"\.(?:layers|h)\.(\d+)\.")
+_READS_UNITS = ("o_proj", "down_proj", "w2", "attention.dense", "dense_4h_to_h")
+_MODULES = {
+    "self_attn.qkv_proj": {"qkv_proj", "q_proj", "k_proj", "v_proj"},
+    "query_key_value": {"qkv_proj", "q_proj", "k_proj", "v_proj"},
+    "attn.c_attn": {"qkv_proj", "q_proj", "k_proj", "v_proj"},
+    "mlp.gate_up_proj": {"gate_up_proj", "gate_proj", "up_proj"},
+    "attn.c_proj": {"o_proj"},
+    "attention.dense": {"o_proj"},
+    "mlp.c_proj": {"down_proj"},
+    "dense_4h_to_h": {"down_proj"},
+    "mlp.c_fc": {"up_proj"},
+    "dense_h_to_4h": {"up_proj"},
+    ".w1": {"gate_proj"},
+    ".w2": {"down_proj"},
+    ".w3": {"up_proj"},
+    "block_sparse_moe.gate": {"router"},
+}
+
+
+def layer_of(name: str) -> int | None:
+    match = _LAYER.search("." + name)
+    return int(match[1]) if match else None
+
+
+def modules_of(name: str) -> set[str]:
+    """The names under which the pattern `module:` finds a tensor of a text model."""
+    if NORM.search(name):
+        return {"norm"}
+    path = name.rpartition(".")[0]
+    return next((modules for end, modules in _MODULES.items() if path.endswith(end)), {path.rpartition(".")[2]})
+
+
+def unit_axis_of(name: str) -> int | None:
+    path, _, leaf = name.rpartition(".")
+    if NORM.search(name):
+        return None
+    transposed = path.endswith(("c_attn", "c_fc", "c_proj"))
+    reads = path.endswith(_READS_UNITS) or path.endswith("c_proj")
+    if leaf == "bias":
+        return None if reads else 0
+    return int(reads != transposed)
+
+
+def located(shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """Tensors that are ranked by default: inside the layers, and no norms."""
+    return [name for name in sorted(shapes) if layer_of(name) is not None and not NORM.search(name)]
+
+
+def read_pack(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The content of an ability or language pack, expanded to float64; tensors that are absent are zero."""
+    expanded = {name: np.zeros(shape) for name, shape in shapes.items()}
+    stored = load_file(path)
+    for key, content in stored.items():
+        name, form = key.split("::")
+        if form == "dense":
+            expanded[name][...] = content.double().numpy()
+        elif form.endswith(".value"):
+            form = form.removesuffix(".value")
+            index = stored[f"{name}::{form}.index"].numpy()
+            target = {"rows": expanded[name], "columns": expanded[name].T, "scattered": expanded[name].reshape(-1)}[
+                form
+            ]
+            values = content.double().numpy()
+            target[index] = values.T if form == "columns" else values
+    return expanded
