@@ -45,6 +45,8 @@ DTYPES: dict[str, torch.dtype] = {
 DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 MERGEABLE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
+HASH_BLOCK_BYTES = 1 << 22  # part of what an identity means: another size would give another hash
+
 INDEX_FILE = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # Everything beside the weights that transformers needs to open the directory; never weights, never code.
@@ -401,14 +403,16 @@ def _shape_message(base: Checkpoint, other: Checkpoint, expected: TensorInfo, fo
     return f"{what}; both must come from the same base"
 
 
-def _digest_tensors(file: SafetensorsFile, step_bytes: int = 1 << 24) -> dict[str, str]:
+def _digest_tensors(file: SafetensorsFile) -> dict[str, str]:
+    """Per tensor the hash of its blocks' hashes: blocks can be hashed in any order, by many threads, or while merging."""
+
     def digest(name: str) -> str:
-        info, state = file.tensors[name], xxhash.xxh3_128()
-        step = step_bytes // info.dtype.itemsize
+        info, whole = file.tensors[name], xxhash.xxh3_128()
+        step = HASH_BLOCK_BYTES // info.dtype.itemsize
         for start in range(0, info.numel, step):
-            chunk = file.read(name, start, min(start + step, info.numel))
-            state.update(memoryview(chunk.view(torch.uint8).numpy()))
-        return state.hexdigest()
+            block = file.read(name, start, min(start + step, info.numel))
+            whole.update(xxhash.xxh3_128_digest(memoryview(block.reshape(-1).view(torch.uint8).numpy())))
+        return whole.hexdigest()
 
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         return dict(zip(file.tensors, pool.map(digest, file.tensors), strict=True))

@@ -20,7 +20,9 @@ def unit_importance(trained: Tensor, base: Tensor, neuron_axis: int) -> Tensor:
 
     A stack of experts (three dimensions) gives one value per expert and unit, shape (experts, units).
     """
-    return torch.linalg.vector_norm(trained - base, dim=other_axes(trained.ndim, neuron_axis))
+    change, axes = trained - base, other_axes(trained.ndim, neuron_axis)
+    # an empty list of axes would mean all of them: each element of a bias is a unit of its own
+    return torch.linalg.vector_norm(change, dim=axes) if axes else change.abs()
 
 
 def other_axes(dimensions: int, neuron_axis: int) -> list[int]:
