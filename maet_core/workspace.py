@@ -54,7 +54,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Question:
-    """One row of a task. `gloss` is the question in English; `answer` the final answer, if it is known."""
+    """One row of a task. `gloss` is the question in English; `answer` the final answer, if it is known.
+
+    The same problem in several languages has the same `problem`: its id without the language at the end.
+    """
 
     id: str
     language: str
@@ -63,6 +66,17 @@ class Question:
     answer: str = ""
     gloss: str = ""
     worked: str = ""
+    split: str = ""
+    pinned: bool = False
+
+    @property
+    def problem(self) -> str:
+        return self.id.removesuffix(f"-{self.language}")
+
+    def like(self, typed: str) -> Question:
+        """Another question in the form in which this one is put to the model."""
+        prompt = self.prompt.replace(self.question, typed, 1) if self.question in self.prompt else typed
+        return Question("typed", "", typed, prompt)
 
 
 class Workspace:
@@ -264,8 +278,16 @@ def _describe_file(relative: str, kind: str, architecture: str, tensors: dict) -
 def _question(path: Path, number: int, line: str) -> Question:
     try:
         row = json.loads(line)
-        text = {name: str(row.get(name) or "") for name in ("question", "prompt", "answer", "gloss", "worked")}
-        return Question(id=str(row.get("id", number)), language=str(row["language"]), **text)
+        text = {name: str(row.get(name) or "") for name in ("answer", "gloss", "worked", "split")}
+        question = str(row["question"])
+        return Question(
+            id=str(row.get("id", number)),
+            language=str(row["language"]),
+            question=question,
+            prompt=str(row.get("prompt") or question),
+            pinned=bool(row.get("pinned")),
+            **text,
+        )
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise WorkspaceError(f"tasks/{path.name} line {number}: not a question ({error!r})") from error
 

@@ -35,8 +35,12 @@ class Scale:
     form: str = "{:.1f}"
     unit: str = ""
 
+    def number(self, value: float) -> str:
+        text = self.form.format(value)
+        return text.replace("-", "−") if text.strip("+-0.") else text.lstrip("-+")
+
     def text(self, value: float) -> str:
-        return (self.form.format(value) + f" {self.unit}").strip()
+        return f"{self.number(value)} {self.unit}".strip()
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def heatmap(
             "columns": list(columns),
             "values": [[cell and cell.value for cell in line] for line in grid],
             "texts": [
-                ["" if cell is None else scale.form.format(cell.value) for cell in line] for line in grid
+                ["" if cell is None else scale.number(cell.value) for cell in line] for line in grid
             ],
             "names": [
                 [

@@ -25,6 +25,7 @@ class Heatmap {
     this.shape = "";
     this.cells = [];
     this.focus = [0, 0];
+    this.shown = null;
     this.frame.addEventListener("scroll", () => this.hide());
     this.grid.addEventListener("mouseleave", () => this.hide());
     this.grid.addEventListener("keydown", (event) => this.keydown(event));
@@ -40,6 +41,7 @@ class Heatmap {
     }
     this.paint();
     this.drawLegend();
+    if (this.shown) this.show(...this.shown);
   }
 
   build() {
@@ -159,8 +161,9 @@ class Heatmap {
   }
 
   show(i, j) {
-    const lines = this.data.names[i][j];
+    const lines = this.data.names[i]?.[j];
     if (!lines) return this.hide();
+    this.shown = [i, j];
     this.tip.replaceChildren(
       ...lines.map((line, k) => {
         const element = document.createElement(k ? "span" : "b");
@@ -180,6 +183,7 @@ class Heatmap {
 
   hide() {
     this.tip.hidden = true;
+    this.shown = null;
   }
 
   drawLegend() {

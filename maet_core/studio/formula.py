@@ -1,0 +1,53 @@
+"""Eq. 2 to 4 as LaTeX, with the numbers of a recipe in them."""
+
+from __future__ import annotations
+
+from maet_core.recipe import Ability, Recipe
+
+
+def ability_weights(name: str, ability: Ability) -> str:
+    """Eq. 2."""
+    left = rf"R(A_{{{_text(name)}}})"
+    if ability.pack:
+        return rf"{left} = {_text(_last(ability.pack))}"
+    right = _term(ability.alpha, rf"(\theta_{{{_text(_last(ability.ability))}}} - \theta_o)", first=True)
+    if ability.source_language:
+        right += _term(-ability.beta, rf"(\theta_{{{_text(_last(ability.source_language))}}} - \theta_o)")
+    keys = rf"\quad\text{{on the top }}{ability.key_neurons.k1:g}\,\%\text{{ of neurons}}" if ability.key_neurons else ""
+    return f"{left} = {right}{keys}"
+
+
+def language_weights(recipe: Recipe) -> str:
+    """Eq. 3."""
+    terms = [_term(language.mu, rf"R(L_{{{_text(name)}}})", first=i == 0) for i, (name, language) in enumerate(recipe.languages.items())]
+    return r"R_{\mathrm{Lang}} = " + ("".join(terms) or "0")
+
+
+def merged(recipe: Recipe) -> str:
+    """Eq. 4, both cases."""
+    inside = "".join(_term(ability.gamma, rf"R(A_{{{_text(name)}}})[t]") for name, ability in recipe.abilities.items())
+    languages = _term(recipe.eta, r"R_{\mathrm{Lang}}[t]")
+    if not recipe.abilities:
+        return r"\theta[t] = \theta_o[t] + R_{\mathrm{Lang}}[t]"
+    return (
+        r"\theta[t] = \begin{cases}"
+        rf"\theta_o[t]{inside}{languages} & t \in T \\ "
+        r"\theta_o[t] + R_{\mathrm{Lang}}[t] & \text{otherwise}"
+        r"\end{cases}"
+    )
+
+
+def _term(weight: float, factor: str, first: bool = False) -> str:
+    sign = "-" if weight < 0 else "" if first else "+"
+    return rf" {sign} {abs(weight):g}\,{factor}"
+
+
+def _text(name: str) -> str:
+    escaped = name.replace("\\", "").replace("{", "").replace("}", "")
+    for special in "_#$%&":
+        escaped = escaped.replace(special, f"\\{special}")
+    return rf"\text{{{escaped.replace('^', '').replace('~', '')}}}"
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").split("/")[-1].removesuffix(".safetensors")

@@ -1,0 +1,225 @@
+"""What is opened once and shared by everybody on this server: the workspace, weights, similarities, scores, models.
+
+Every entry is keyed by what it is made from, file times included, so a replaced checkpoint is opened again. Torch and
+transformers are imported when the first weight is wanted: the pages that need none open at once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    from maet_core.generation import Speaker
+    from maet_core.importance import KeyNeurons
+    from maet_core.live import LiveModel
+    from maet_core.recipe import KeyNeuronRule, Recipe
+    from maet_core.selection import Measured
+    from maet_core.sources import Sources
+    from maet_core.workspace import Entry, Question, Workspace
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEMO_ASSETS = PROJECT / "assets" / "demo"
+# Scores of this many neurons (4 bytes each) are kept in memory; beyond it they are computed again when k1 moves.
+HELD_SCORES = 200_000_000
+IDENTITY_BYTES = 1 << 28
+
+_importing = threading.Lock()
+
+
+def workspace() -> Workspace:
+    """The workspace that `maet app --workspace` names, else ./workspace."""
+    return _workspace(os.environ.get("MAET_WORKSPACE") or str(PROJECT / "workspace"))
+
+
+def models() -> list[Entry]:
+    """Everything in models/ and packs/."""
+    return _models(str(workspace().path), _signature("models"), _signature("packs"))
+
+
+def model_entry(path: str) -> Entry | None:
+    return next((entry for entry in models() if entry.path == path), None)
+
+
+def questions() -> list[Question]:
+    return _questions(str(workspace().path), _signature("tasks"))
+
+
+def identity(entry: Entry) -> str:
+    """The short identity hash of a checkpoint; empty where hashing it would keep the page waiting."""
+    if entry.checkpoint is None or entry.nbytes > IDENTITY_BYTES:
+        return ""
+    return _identity(entry.path, _stamp(entry.path), entry.checkpoint)
+
+
+def sources(recipe: Recipe) -> Sources:
+    """The recipe's models, opened and checked against the base. Raises InputError that names the field."""
+    return opened(recipe).with_coefficients(recipe)
+
+
+def opened(recipe: Recipe) -> Sources:
+    """The same without key neurons and with the coefficients of whoever came first; cheap."""
+    return _opened(str(workspace().path), _structure(recipe), _stamps(recipe))
+
+
+def measured(recipe: Recipe) -> Measured:
+    """Similarities for any coefficients; measured again only when models or key neurons change."""
+    rules = tuple((name, ability.key_neurons) for name, ability in recipe.abilities.items())
+    return _measured(str(workspace().path), _structure(recipe), _stamps(recipe), rules, recipe)
+
+
+def key_neurons(recipe: Recipe, ability: str, rule: KeyNeuronRule) -> KeyNeurons:
+    """N_i under `rule`, whether or not the recipe uses it. Raises ScoresError for an ability that is a pack."""
+    return _key_neurons(str(workspace().path), _structure(recipe), _stamps(recipe), ability, rule, recipe)
+
+
+def live(recipe: Recipe) -> LiveModel:
+    """The resident model for the recipe's sources; its weights are those of whoever asked last."""
+    return _live(str(workspace().path), _structure(recipe), _stamps(recipe), recipe)
+
+
+def live_speaker(recipe: Recipe, label: str) -> Speaker:
+    """The merged model as it is under `recipe`: the weights are set when it starts to answer, and stay until it has ended."""
+    from maet_core.generation import Speaker
+
+    resident = live(recipe)
+
+    @contextmanager
+    def hold() -> Iterator[None]:
+        with resident.lock:
+            resident.apply(recipe)
+            yield
+
+    return Speaker(label, resident.model, resident.tokenizer, hold)
+
+
+def speaker(path: str, label: str) -> Speaker:
+    """A checkpoint of the workspace as it is on disk."""
+    from maet_core.generation import Speaker
+
+    model, tokenizer = _model(str(workspace().path), path, _stamp(path))
+    return Speaker(label, model, tokenizer)
+
+
+@st.cache_resource(show_spinner=False)
+def _workspace(path: str) -> Workspace:
+    from maet_core.workspace import Workspace
+
+    return Workspace.open(path, DEMO_ASSETS)
+
+
+@st.cache_resource(show_spinner="Reading models …", max_entries=2)
+def _models(path: str, models: tuple, packs: tuple) -> list[Entry]:
+    return workspace().models()
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _questions(path: str, tasks: tuple) -> list[Question]:
+    return workspace().questions()
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _identity(path: str, stamp: tuple, _checkpoint) -> str:
+    return _checkpoint.identity.removeprefix("xxh3-")[:10]
+
+
+@st.cache_resource(show_spinner="Opening models …", max_entries=4)
+def _opened(path: str, structure: str, stamps: tuple) -> Sources:
+    from maet_core.recipe import Recipe
+    from maet_core.sources import Sources
+
+    return Sources.open(Recipe.from_yaml(structure), path)
+
+
+@st.cache_resource(show_spinner="Comparing what the ability and the languages changed …", max_entries=8)
+def _measured(path: str, structure: str, stamps: tuple, rules: tuple, _recipe: Recipe) -> Measured:
+    from maet_core.selection import measure
+
+    return measure(sources(_recipe))
+
+
+@st.cache_resource(show_spinner="Ranking neurons …", max_entries=16)
+def _key_neurons(
+    path: str, structure: str, stamps: tuple, ability: str, rule: KeyNeuronRule, _recipe: Recipe
+) -> KeyNeurons:
+    from maet_core.importance import select_key_neurons
+
+    scores = _scores(path, structure, stamps, ability, rule.model_copy(update={"k1": 0.0, "scope": "global"}), _recipe)
+    return select_key_neurons(scores, rule.k1, rule.scope)
+
+
+@st.cache_resource(show_spinner="Measuring how far every neuron moved …", max_entries=4)
+def _scores(path: str, structure: str, stamps: tuple, ability: str, rule: KeyNeuronRule, _recipe: Recipe):
+    from maet_core.errors import ScoresError
+    from maet_core.importance import SavedScores, locate
+
+    base = opened(_recipe).base
+    if rule.scores:
+        scores = SavedScores(workspace().resolve(rule.scores), base)
+    else:
+        if _recipe.abilities[ability].pack and rule.method != "random":
+            raise ScoresError(f"abilities.{ability}: a pack holds its key neurons already; choose a checkpoint to look inside")
+        scores = locate(rule.method, base, opened(_recipe).abilities[ability].ability, rule.granularity, rule.seed)
+    if base.parameters <= HELD_SCORES:
+        scores.read = cache(scores.read)
+    return scores
+
+
+@st.cache_resource(show_spinner="Loading the model that follows the sliders …", max_entries=1)
+def _live(path: str, structure: str, stamps: tuple, _recipe: Recipe) -> LiveModel:
+    with _importing:
+        from maet_core.live import LiveModel
+
+    return LiveModel(sources(_recipe))
+
+
+@st.cache_resource(show_spinner="Loading a model …", max_entries=3)
+def _model(path: str, relative: str, stamp: tuple) -> tuple:
+    with _importing:
+        from maet_core.live import load_model, load_tokenizer
+    from maet_core.checkpoints import Checkpoint
+
+    checkpoint = Checkpoint.open(workspace().resolve(relative))
+    return load_model(checkpoint), load_tokenizer(checkpoint)
+
+
+def _structure(recipe: Recipe) -> str:
+    """What has to be opened: the recipe with every number, key neuron and pattern taken out."""
+    from maet_core.recipe import Recipe, TensorRule
+
+    content = recipe.to_dict()
+    for ability in content["abilities"].values():
+        ability |= {"gamma": 1.0, "tensors": TensorRule().model_dump()}
+        if "pack" not in ability:
+            ability |= {"alpha": 1.0, "beta": 0.0}
+        ability.pop("key_neurons", None)
+    for language in content["languages"].values():
+        language["mu"] = 1.0
+    return Recipe.from_dict({**content, "eta": 1.0, "output": {}}).to_yaml()
+
+
+def _stamps(recipe: Recipe) -> tuple:
+    from maet_core.workspace import map_sources
+
+    found: list[str] = []
+    map_sources(recipe, lambda source: found.append(source) or source)
+    return tuple((source, _stamp(source)) for source in sorted(set(found)))
+
+
+def _stamp(relative: str) -> tuple:
+    """Sizes and times of the files behind a source; () for one that is not in the workspace."""
+    path = workspace().path / relative
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) + sorted(path.glob("*.json"))
+    return tuple((file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in files)
+
+
+def _signature(folder: str) -> tuple:
+    root = workspace().path / folder
+    return tuple((path.name, _stamp(path) if path.is_dir() else path.stat().st_mtime_ns) for path in sorted(root.iterdir()))

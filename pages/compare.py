@@ -1,0 +1,72 @@
+"""Models side by side on one question, streamed at the same time, with the same decoding."""
+
+from maet_core.studio import shell
+
+shell.guard()
+
+import streamlit as st
+
+from maet_core.studio import answers, resources, state
+from maet_core.workspace import misfit
+
+MOST_MODELS = 4
+BASE, MERGED = "base", "merged"
+
+
+def choose_slots(recipe) -> list[answers.Slot]:
+    base = resources.model_entry(recipe.base)
+    others = [
+        entry.path
+        for entry in resources.models()
+        if entry.kind == "checkpoint" and entry.path != recipe.base and base and not misfit(base, entry)
+    ]
+    options = [BASE, MERGED, *others]
+    names = {BASE: f"Base ({recipe.base.split('/')[-1]})", MERGED: "Merged (live)"}
+    chosen = [path for path in state.view("models", [BASE, MERGED]) if path in options]
+
+    def changed() -> None:
+        state.set_view("models", st.session_state["compare-models"])
+
+    picked = st.multiselect(
+        f"Models (up to {MOST_MODELS})",
+        options,
+        key=state.bind("compare-models", chosen),
+        on_change=changed,
+        max_selections=MOST_MODELS,
+        format_func=lambda path: names.get(path, path.split("/")[-1]),
+    )
+    build = {BASE: lambda: answers.base_slot(recipe), MERGED: lambda: answers.merged_slot(recipe)}
+    return [build[path]() if path in build else answers.checkpoint_slot(path) for path in picked]
+
+
+def choose_decoding():
+    from maet_core.generation import Decoding
+
+    with st.expander("Decoding, the same for all"):
+        length, temperature, seed = st.columns(3)
+        most = length.number_input("Longest answer (tokens)", 1, 1024, 96, key="compare-length")
+        heat = temperature.number_input("Temperature (0 is greedy)", 0.0, 2.0, 0.0, 0.1, key="compare-temperature")
+        number = seed.number_input("Seed", 0, 2**31 - 1, 0, key="compare-seed", disabled=heat == 0)
+    return Decoding(int(most), float(heat), seed=int(number))
+
+
+shell.title("Compare", "The same question, the same decoding, several models at once.")
+recipe = shell.need_recipe()
+slots = choose_slots(recipe)
+question = answers.choose_question("compare")
+if question:
+    answers.show_question(question)
+decoding = choose_decoding()
+button = st.empty()
+if not slots:
+    st.info("Choose at least one model above.")
+elif question is None:
+    st.info("Type a question above; all models will get it at once.")
+else:
+    ask = button.button("Ask all models", type="primary", key="compare-ask", icon=":material/play_arrow:")
+    if ask:
+        # A click on Stop reruns the page, which ends the stream at its next word; what was said is kept.
+        button.button("Stop", key="compare-stop", icon=":material/stop:")
+    answers.panel("compare", slots, question, decoding, ask=ask)
+    if ask:
+        button.button("Ask all models", type="primary", key="compare-again", icon=":material/play_arrow:")

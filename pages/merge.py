@@ -1,0 +1,183 @@
+"""How much of each: sliders for Eq. 2 to 4, a live answer, and ways to keep the result."""
+
+from maet_core.studio import shell
+
+shell.guard()
+
+import shlex
+
+import streamlit as st
+
+from maet_core.recipe import Recipe
+from maet_core.studio import answers, formula, resources, saving, state
+
+RANGES = {"alpha": (0.0, 2.0), "beta": (0.0, 2.0), "gamma": (0.0, 3.0), "mu": (0.0, 2.0), "eta": (0.0, 2.0)}
+LIMIT = 100.0
+STEP = 0.05
+
+
+def coefficient(recipe: Recipe, field: str, value: float, label: str, says: str, disabled: bool = False) -> None:
+    """A slider with a number field beside it, for values between its steps and beyond its ends."""
+    low, high = RANGES[field.rpartition(".")[2]]
+
+    def changed(key: str) -> None:
+        entered = st.session_state[key]
+        if entered is not None and -LIMIT <= entered <= LIMIT:
+            state.change(field, float(entered))
+
+    slider_key, number_key = f"merge-{field}", f"merge-{field}-number"
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.slider(
+            label,
+            min(low, value),
+            max(high, value),
+            step=STEP,
+            key=state.bind(slider_key, value),
+            on_change=changed,
+            args=(slider_key,),
+            help=says,
+            disabled=disabled,
+        )
+        st.number_input(
+            f"{label}, exact",
+            -LIMIT,
+            LIMIT,
+            step=STEP,
+            format="%.3g",
+            key=state.bind(number_key, value),
+            on_change=changed,
+            args=(number_key,),
+            label_visibility="collapsed",
+            width=112,
+            disabled=disabled,
+        )
+
+
+def sliders(recipe: Recipe) -> None:
+    for name, ability in recipe.abilities.items():
+        field = f"abilities.{name}"
+        st.markdown(f"**Ability: {name}**")
+        coefficient(recipe, f"{field}.gamma", ability.gamma, "γ", "How much of R(A) is added where the tensors page keeps it.")
+        if not ability.pack:
+            coefficient(recipe, f"{field}.alpha", ability.alpha, "α", "How much of the ability checkpoint's change R(A) takes.")
+            if ability.source_language:
+                coefficient(
+                    recipe, f"{field}.beta", ability.beta, "β", "How much of the source language's own change is taken away."
+                )
+    st.markdown("**Languages**")
+    for name, language in recipe.languages.items():
+        coefficient(
+            recipe,
+            f"languages.{name}.mu",
+            language.mu,
+            f"μ {answers.language_name(name)}",
+            "How much of this language's change R_Lang takes.",
+        )
+    coefficient(recipe, "eta", recipe.eta, "η", "How much of R_Lang is added where the ability is added too.")
+
+
+def equations(recipe: Recipe) -> None:
+    for name, ability in recipe.abilities.items():
+        st.latex(formula.ability_weights(name, ability))
+    st.latex(formula.language_weights(recipe))
+    st.latex(formula.merged(recipe))
+
+
+def keep(recipe: Recipe) -> None:
+    """Save as a checkpoint, save or load the recipe, and the command that does the same."""
+    checkpoint, as_recipe, command = st.tabs(["Save as checkpoint", "Recipe", "Command"])
+    with checkpoint:
+        save_checkpoint(recipe)
+    with as_recipe:
+        save_and_load(recipe)
+    with command:
+        name = state.recipe_name() or "mine"
+        if state.is_changed():
+            st.caption(f"The sliders differ from recipes/{name}.yaml: save the recipe below first, or download it.")
+        arguments = saving.command(f"recipes/{name}.yaml", f"models/{name}-merged")
+        st.code(f"cd {shlex.quote(str(resources.workspace().path))}\n{shlex.join(arguments)}", language="bash")
+        text = resources.workspace().portable(recipe).to_yaml()
+        st.code(text, language="yaml", height=320)
+        st.download_button("Download the recipe", text, f"{name}.yaml", "application/yaml", on_click="ignore")
+
+
+def save_checkpoint(recipe: Recipe) -> None:
+    def begin() -> None:
+        saving.start(recipe, st.session_state["merge-name"].strip())
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input("Name in models/", f"{state.recipe_name() or 'mine'}-merged", max_chars=80, key="merge-name")
+        running = any(save.running for save in saving.current())
+        st.button("Save", type="primary", key="merge-save", disabled=running, on_click=shell.guarded(begin))
+    save_progress()
+
+
+@shell.fragment(run_every=0.5)
+def watch() -> None:
+    save = saving.current()[0]
+    if not save.running:
+        st.rerun()
+    done, phase = save.progress()
+    st.progress(done, f"{save.name}: {phase}")
+
+
+def save_progress() -> None:
+    if not saving.current():
+        return
+    save = saving.current()[0]
+    if save.running:
+        watch()
+        # outside the fragment, so that a click is heard while it runs
+        st.button("Stop", key="merge-stop", on_click=save.stop)
+    elif save.stopped:
+        st.info(f"Stopped; nothing of {save.name} is left.")
+    elif save.process.returncode:
+        st.error(save.error(), icon=":material/error:")
+    elif result := save.result():
+        st.success(
+            f"models/{save.name}: {result['tensors_changed']:,} of {result['tensors']:,} tensors changed, "
+            f"{result['bytes_written'] / 1e6:,.1f} MB in {result['seconds']:.1f} s."
+        )
+        shell.link("models", "See it on Models")
+
+
+def save_and_load(recipe: Recipe) -> None:
+    workspace = resources.workspace()
+
+    def store() -> None:
+        name = st.session_state["merge-recipe-name"].strip()
+        workspace.save_recipe(recipe, name, overwrite=name == state.recipe_name())
+        state.set_recipe(recipe, name)
+
+    def load() -> None:
+        name = st.session_state["merge-recipe"]
+        state.set_recipe(workspace.load_recipe(name), name)
+
+    names = workspace.recipes()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.selectbox(
+            "Load", names, key=state.bind("merge-recipe", state.recipe_name()), on_change=shell.guarded(load)
+        )
+        st.button("Undo changes", key="merge-restore", disabled=not state.is_changed(), on_click=state.restore)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input("Save as", state.recipe_name() or "mine", max_chars=80, key="merge-recipe-name")
+        st.button("Save recipe", key="merge-save-recipe", on_click=shell.guarded(store))
+
+
+shell.title("Merge", "Move a slider: the weights in memory follow, and the question is answered again with them.")
+recipe = shell.need_recipe()
+left, right = st.columns([5, 8], gap="large")
+with left:
+    sliders(recipe)
+with right:
+    equations(recipe)
+    pinned = st.container()
+    keep(recipe)
+with pinned:
+    st.subheader("Live answer")
+    question = answers.choose_question("merge")
+    if question is None:
+        st.info("Type a question, and it is answered after every change.")
+    else:
+        answers.show_question(question)
+        answers.panel_auto("merge", [answers.merged_slot(recipe)], question)

@@ -1,0 +1,198 @@
+"""What is in the workspace, what fits what, and which models the recipe combines."""
+
+from maet_core.studio import shell
+
+shell.guard()
+
+import streamlit as st
+
+from maet_core.recipe import Ability, Language, Recipe
+from maet_core.studio import answers, resources, state
+from maet_core.workspace import Entry, misfit
+
+NONE = "(none)"
+
+
+def size(nbytes: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000 or unit == "GB":
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+
+
+def count(number: int) -> str:
+    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.2f} {unit}"
+    return str(number)
+
+
+def roles(recipe: Recipe | None) -> dict[str, str]:
+    """What each path is in the recipe."""
+    if recipe is None:
+        return {}
+    found: dict[str, list[str]] = {recipe.base: ["base"]}
+    for name, ability in recipe.abilities.items():
+        found.setdefault(ability.pack or ability.ability, []).append(f"ability {name}")
+        if ability.source_language:
+            found.setdefault(ability.source_language, []).append(f"source language of {name}")
+    for name, language in recipe.languages.items():
+        found.setdefault(language.pack or language.checkpoint, []).append(f"language {name}")
+    return {path: ", ".join(uses) for path, uses in found.items()}
+
+
+def table(entries: list[Entry], base: Entry | None, recipe: Recipe | None) -> None:
+    uses = roles(recipe)
+    rows = []
+    for entry in entries:
+        reason = entry.problem or (misfit(base, entry) if base else "")
+        rows.append(
+            {
+                "name": entry.name,
+                "in the recipe": uses.get(entry.path, ""),
+                "fits": "cannot be read" if entry.problem else "no" if reason else "yes",
+                "kind": entry.kind,
+                "architecture": entry.architecture,
+                "layers": entry.layers,
+                "parameters": count(entry.parameters),
+                "dtype": entry.dtype,
+                "size": size(entry.nbytes),
+                "identity": resources.identity(entry),
+                "why not": reason,
+            }
+        )
+    if not any(row["why not"] for row in rows):
+        for row in rows:
+            del row["why not"]
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={
+            "fits": st.column_config.TextColumn(help="whether its tensors have the names and shapes of the base"),
+            "identity": st.column_config.TextColumn(help="the same for copies, another for every other content"),
+        },
+    )
+
+
+def choose(recipe: Recipe | None, entries: list[Entry]) -> None:
+    """The recipe's models as choices; what does not fit the base is not offered."""
+    bases = [entry.path for entry in entries if entry.kind == "checkpoint" and not entry.problem]
+    if not bases:
+        st.info("No checkpoint here yet. Put folders of safetensors into models/ of the workspace, then reload.")
+        return
+    base_path = recipe.base if recipe and recipe.base in bases else bases[0]
+
+    def set_base() -> None:
+        chosen = st.session_state["models-base"]
+        state.set_recipe(Recipe(base=chosen, eta=recipe.eta, output=recipe.output) if recipe else Recipe(base=chosen))
+
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.selectbox(
+            "Base",
+            bases,
+            key=state.bind("models-base", base_path),
+            on_change=set_base,
+            format_func=name_of,
+            help="Everything else must have come from it. Another base clears the other choices.",
+        )
+    if recipe is None:
+        st.button("Start a recipe with this base", on_click=set_base, type="primary")
+        return
+    base = next(entry for entry in entries if entry.path == base_path)
+    fitting = [entry for entry in entries if entry.path != base_path and not misfit(base, entry)]
+    with left:
+        choose_abilities(recipe, fitting)
+    with right:
+        choose_languages(recipe, fitting)
+
+
+def choose_abilities(recipe: Recipe, fitting: list[Entry]) -> None:
+    name = next(iter(recipe.abilities), "math")
+    ability = recipe.abilities.get(name)
+    options = [NONE, *(entry.path for entry in fitting)]
+    checkpoints = [NONE, *(entry.path for entry in fitting if entry.kind != "pack")]
+    packs = {entry.path for entry in fitting if entry.kind == "pack"}
+
+    def set_ability() -> None:
+        chosen = st.session_state["models-ability"]
+        others = {key: value for key, value in recipe.abilities.items() if key != name}
+        if chosen == NONE:
+            state.set_recipe(recipe.model_copy(update={"abilities": others}))
+            return
+        new = Ability(pack=chosen) if chosen in packs else Ability(ability=chosen, alpha=1.0, beta=0.0)
+        state.set_recipe(recipe.model_copy(update={"abilities": {name: new, **others}}))
+
+    def set_source() -> None:
+        chosen = st.session_state["models-source"]
+        content = ability.model_dump(exclude_none=True, exclude={"source_language", "beta"})
+        if chosen == NONE:
+            state.change(f"abilities.{name}", {**content, "beta": 0.0})
+        else:
+            state.change(f"abilities.{name}", {**content, "source_language": chosen, "beta": ability.beta or 1.0})
+
+    current = (ability.pack or ability.ability) if ability else NONE
+    st.selectbox(
+        f"Ability ({name})",
+        options,
+        key=state.bind("models-ability", current if current in options else NONE),
+        on_change=set_ability,
+        format_func=name_of,
+        help="A checkpoint or adapter trained on the ability in the source language, or an ability pack.",
+    )
+    source = (ability.source_language if ability else None) or NONE
+    st.selectbox(
+        "Source language",
+        checkpoints,
+        key=state.bind("models-source", source if source in checkpoints else NONE),
+        on_change=set_source,
+        format_func=name_of,
+        disabled=ability is None or ability.pack is not None,
+        help="The base trained on general text of the ability's language. β of its change is taken away from the ability.",
+    )
+
+
+def choose_languages(recipe: Recipe, fitting: list[Entry]) -> None:
+    options = [entry.path for entry in fitting]
+    chosen = {(language.pack or language.checkpoint): name for name, language in recipe.languages.items()}
+
+    def set_languages() -> None:
+        languages: dict[str, Language] = {}
+        for path in st.session_state["models-languages"]:
+            name = chosen.get(path) or language_key(path, set(languages) | set(recipe.languages))
+            kind = "pack" if path.endswith(".safetensors") else "checkpoint"
+            languages[name] = recipe.languages.get(name) or Language(**{kind: path})
+        state.set_recipe(recipe.model_copy(update={"languages": languages}))
+
+    st.multiselect(
+        "Languages",
+        options,
+        key=state.bind("models-languages", [path for path in chosen if path in options]),
+        on_change=set_languages,
+        format_func=name_of,
+        help="Checkpoints, adapters or packs trained on general text of one language each.",
+    )
+    if recipe.languages:
+        named = ", ".join(f"{name} ({answers.language_name(name)})" for name in recipe.languages)
+        st.caption(f"In the recipe as {named}. How much of each is set on the Merge page.")
+
+
+def language_key(path: str, taken: set[str]) -> str:
+    """A short name for a language in the recipe: `sw` for lang-sw; the whole name where that is taken."""
+    name = path.rsplit("/", 1)[-1].removesuffix(".safetensors")
+    short = name.rsplit("-", 1)[-1]
+    return short if short in answers.LANGUAGE_NAMES and short not in taken else name
+
+
+def name_of(path: str) -> str:
+    return path.rsplit("/", 1)[-1].removesuffix(".safetensors")
+
+
+shell.title("Models", "What is in the workspace, what fits the base, and what the recipe combines.")
+recipe = state.recipe()
+entries = resources.models()
+choose(recipe, entries)
+if entries:
+    st.subheader("In the workspace")
+    table(entries, resources.model_entry(recipe.base) if recipe else None, recipe)
+    st.caption(f"{len(entries)} in {resources.workspace().path}. To add one, put its folder into models/ and reload the page.")

@@ -1,0 +1,45 @@
+"""What a newcomer sees first: one question, answered by the base and by the merged model, and where to go from there."""
+
+from maet_core.studio import shell
+
+shell.guard()
+
+import streamlit as st
+
+from maet_core.studio import answers, state
+
+_STEPS = (
+    ("models", "Models", "which checkpoints are combined, and whether they fit"),
+    ("neurons", "Neurons", "where the ability sits in the model"),
+    ("tensors", "Tensors", "which parts of the model it is added to"),
+    ("merge", "Merge", "how much of each: move a slider, read the new answer, save"),
+    ("compare", "Compare", "models side by side on any question"),
+)
+
+shell.title(
+    "Move an ability into another language",
+    "The ability is added to the base as a difference of weights; no model is trained for it. "
+    "Read the same question answered before and after.",
+)
+recipe = shell.need_recipe()
+languages = [code for code in recipe.languages if answers.default_question(code)]
+if not languages:
+    st.info("The workspace has no questions in the recipe's languages. Put a task file into tasks/, or ask on Compare.")
+else:
+    language = st.segmented_control(
+        "Question in",
+        format_func=answers.language_name,
+        required=True,
+        label_visibility="collapsed",
+        **state.bind_choice("start-language", languages, "start", languages[0]),
+    )
+    question = answers.default_question(language)
+    answers.show_question(question)
+    answers.panel_auto("start", [answers.base_slot(recipe), answers.merged_slot(recipe)], question)
+
+st.subheader("Look inside, then change it")
+for page, label, says in _STEPS:
+    name, what = st.columns([1, 6], vertical_alignment="center")
+    with name:
+        shell.link(page, label)
+    what.markdown(says)

@@ -1,0 +1,161 @@
+"""Which tensors the ability is added to: the similarity of R(A) and R_Lang, the k2 rule, and changes by hand."""
+
+from maet_core.studio import shell
+
+shell.guard()
+
+import streamlit as st
+
+from maet_core.recipe import Recipe
+from maet_core.studio import cells, charts, resources, state
+from maet_core.studio.heatmap import heatmap
+
+LEGEND = (
+    ("in", "kept"),
+    ("out", "left out"),
+    ("part", "some kept"),
+    ("hand-in", "added by hand"),
+    ("hand-out", "removed by hand"),
+)
+
+
+def toggled(recipe: Recipe, ability: str, rows: list) -> Recipe:
+    """The recipe after a click on a cell: all its tensors in, or all out when all were in. Undoing the rule leaves no trace."""
+    rule = recipe.abilities[ability].tensors
+    names = {row.name for row in rows}
+    wanted = not all(row.selected for row in rows)
+    include = [pattern for pattern in rule.include if pattern not in names]
+    exclude = [pattern for pattern in rule.exclude if pattern not in names]
+    for row in rows:
+        by_rule = row.selected == (row.by == "rule")
+        if wanted and not by_rule:
+            include.append(row.name)
+        elif not wanted and by_rule:
+            exclude.append(row.name)
+    content = rule.model_copy(update={"include": sorted(include), "exclude": sorted(exclude)})
+    return recipe.with_value(f"abilities.{ability}.tensors", content.model_dump())
+
+
+def k2_slider(recipe: Recipe, ability: str) -> None:
+    def changed() -> None:
+        state.change(f"abilities.{ability}.tensors.k2", float(st.session_state["tensors-k2"]))
+
+    st.slider(
+        "k2: the share of the candidate tensors that the rule keeps, lowest similarity first",
+        0.0,
+        100.0,
+        step=1.0,
+        format="%g %%",
+        key=state.bind("tensors-k2", recipe.abilities[ability].tensors.k2),
+        on_change=changed,
+    )
+
+
+def totals(selection) -> None:
+    rows = selection.rows
+    kept = [row for row in rows if row.selected]
+    parameters, all_parameters = sum(row.parameters for row in kept), sum(row.parameters for row in rows)
+    power, all_power = sum(row.norm**2 for row in kept), sum(row.norm**2 for row in rows)
+    added = sum(row.by == "hand" and row.selected for row in rows)
+    removed = sum(row.by == "hand" and not row.selected for row in rows)
+    charts.numbers(
+        (f"{len(kept)}", f"of {len(rows)} tensors kept"),
+        (f"{parameters:,}", f"of {all_parameters:,} parameters ({100 * parameters / max(all_parameters, 1):.0f} %)"),
+        (f"{100 * power / all_power if all_power else 0:.0f} %", "of ‖R(A)‖² kept"),
+        (f"{added} + {removed}", "added and removed by hand"),
+    )
+
+
+def hand_patterns(recipe: Recipe, ability: str) -> None:
+    rule = recipe.abilities[ability].tensors
+
+    def reset() -> None:
+        cleared = rule.model_copy(update={"include": [], "exclude": []})
+        state.change(f"abilities.{ability}.tensors", cleared.model_dump())
+
+    def take(field: str, key: str) -> None:
+        patterns = [line.strip() for line in st.session_state[key].splitlines() if line.strip()]
+        wanted = recipe.with_value(f"abilities.{ability}.tensors.{field}", patterns)
+        resources.measured(wanted).select(wanted)  # a pattern that matches nothing is refused here
+        state.set_recipe(wanted)
+
+    st.button("Undo all changes by hand", on_click=reset, disabled=not (rule.include or rule.exclude), key="tensors-reset")
+    with st.expander("Changes by hand as patterns"):
+        st.caption("One a line: a tensor's name, a glob such as `model.layers.3.*`, `layer:2-5`, or `module:down_proj`. Removed wins over added.")
+        for field, label, place in zip(("include", "exclude"), ("Added", "Removed"), st.columns(2), strict=True):
+            key = f"tensors-{field}"
+            place.text_area(
+                label,
+                key=state.bind(key, "\n".join(getattr(rule, field))),
+                on_change=shell.guarded(take),
+                args=(field, key),
+                height=120,
+            )
+
+
+def table(selection) -> None:
+    with st.expander(f"All {len(selection.rows)} candidate tensors"):
+        st.dataframe(
+            [
+                {
+                    "tensor": row.name,
+                    "cosine": row.cosine,
+                    "parameters": row.parameters,
+                    "‖R(A)‖": row.norm,
+                    "kept": row.selected,
+                    "by": row.by,
+                }
+                for row in sorted(selection.rows, key=lambda row: (row.cosine, row.name))
+            ],
+            hide_index=True,
+            column_config={
+                "cosine": st.column_config.NumberColumn(format="%+.4f"),
+                "‖R(A)‖": st.column_config.NumberColumn(format="%.4g"),
+                "parameters": st.column_config.NumberColumn(format="localized"),
+            },
+        )
+
+
+shell.title(
+    "Tensors",
+    "Where R(A) and R_Lang point the same way, the ability and the languages changed the same thing. "
+    "The ability is added only to the tensors kept here. Click a cell to add or remove it.",
+)
+recipe = shell.need_recipe()
+if not recipe.abilities:
+    st.info("The recipe has no ability yet; choose an ability checkpoint on the Models page.")
+    shell.link("models", "Go to Models")
+    st.stop()
+names = list(recipe.abilities)
+ability = names[0]
+if len(names) > 1:
+    ability = st.segmented_control("Ability", required=True, **state.bind_choice("tensors-ability", names, "ability", ability))
+
+k2_slider(recipe, ability)
+measured = resources.measured(recipe)
+selection = measured.select(recipe)[ability]
+if not selection.rows:
+    st.info("R(A) is zero everywhere: there is nothing to select. Move α or β on the Merge page.")
+    st.stop()
+places = cells.by_place(selection.rows)
+grid = cells.similarity_cells(places)
+anatomy = measured.sources.base.anatomy
+rows, columns = cells.axes(places, cells.order(anatomy), anatomy.layers)
+
+
+def picked(module: str, layer: str) -> None:
+    state.set_recipe(toggled(recipe, ability, places[module, layer]))
+
+
+totals(selection)
+heatmap(
+    grid,
+    rows,
+    columns,
+    cells.similarity_scale(grid),
+    key="tensors-map",
+    on_pick=picked,
+    legend=LEGEND,
+)
+hand_patterns(recipe, ability)
+table(selection)
