@@ -188,9 +188,10 @@ def make_family(
     tensors = {"base": random_tensors(frame.shapes, dtype, seed)}
     for number, member in enumerate(members, start=1):
         tensors[member] = sibling(tensors["base"], seed * 100 + number, density, untouched=untouched)
+    config = frame.config | {"dtype": dtype if dtype in DTYPES else "bfloat16"}
     for name, content in tensors.items():
-        write_model(folder / name, frame.config, content, shards)
-    return Family(folder, frame.config, tensors)
+        write_model(folder / name, config, content, shards)
+    return Family(folder, config, tensors)
 
 
 def add_tokenizer(folder: Path, vocabulary: int = 40) -> None:
