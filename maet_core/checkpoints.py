@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,12 +17,11 @@ from functools import cached_property
 from math import prod
 from pathlib import Path
 
-import numpy as np
 import torch
 import xxhash
 from safetensors import SafetensorError, safe_open
 
-from maet_core import identity_cache
+from maet_core import identity
 from maet_core.anatomy import Anatomy, read_anatomy
 from maet_core.errors import CheckpointError
 
@@ -44,8 +44,6 @@ DTYPES: dict[str, torch.dtype] = {
 }
 DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 MERGEABLE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-HASH_BLOCK_BYTES = 1 << 22  # part of what an identity means: another size would give another hash
 
 INDEX_FILE = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -104,6 +102,8 @@ class SafetensorsFile:
         self.path = path
         self.tensors, self.metadata = read_header(path)
         self.bytes_read = 0
+        self._lock = threading.Lock()
+        self.digests: identity.BlockDigests | None = None
         self._descriptor: int | None = None
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
@@ -113,22 +113,48 @@ class SafetensorsFile:
         stop = info.numel if stop is None else stop
         buffer = torch.empty(stop - start, dtype=info.dtype)
         if buffer.numel():
-            width = info.dtype.itemsize
-            self._fill(buffer.view(torch.uint8).numpy(), info.start + start * width)
+            data, offset = memoryview(buffer.view(torch.uint8).numpy()), start * info.dtype.itemsize
+            self._fill(data, info.start + offset)
+            if self.digests is not None:
+                self.digests.saw(name, info.nbytes, offset, data)
         return buffer.reshape(info.shape) if whole else buffer
 
-    def _fill(self, target: np.ndarray, offset: int) -> None:
-        if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_RDONLY)
-        view, done = memoryview(target), 0
-        while done < len(view):
-            count = os.preadv(self._descriptor, [view[done:]], offset + done)
+    def hash_in_passing(self) -> None:
+        """From now on what is read is hashed as well; without effect if the digests are known."""
+        if self.digests is None and identity.lookup(self.path) is None:
+            self.digests = identity.BlockDigests()
+
+    def tensor_digests(self) -> dict[str, str]:
+        """The digest of every tensor. What was not seen in passing is read now, by several threads."""
+        known = identity.lookup(self.path)
+        if known is None:
+            self.digests = self.digests or identity.BlockDigests()
+            with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+                known = dict(zip(self.tensors, pool.map(self._digest, self.tensors.values()), strict=True))
+            identity.store(self.path, known)
+        self.digests = None
+        return known
+
+    def _digest(self, info: TensorInfo) -> str:
+        seen = self.digests.digest(info.name, info.nbytes)
+        step = identity.BLOCK_BYTES // info.dtype.itemsize
+        for start in range(0, info.numel if seen is None else 0, step):
+            self.read(info.name, start, min(start + step, info.numel))
+        return seen or self.digests.digest(info.name, info.nbytes)
+
+    def _fill(self, target: memoryview, offset: int) -> None:
+        with self._lock:
+            if self._descriptor is None:
+                self._descriptor = os.open(self.path, os.O_RDONLY)
+            self.bytes_read += len(target)
+        done = 0
+        while done < len(target):
+            count = os.preadv(self._descriptor, [target[done:]], offset + done)
             if count == 0:
                 raise CheckpointError(
                     f"{self.path}: the file ended early while it was read; was it replaced? Start again"
                 )
             done += count
-        self.bytes_read += done
 
     def __del__(self) -> None:
         if getattr(self, "_descriptor", None) is not None:
@@ -207,8 +233,8 @@ class Checkpoint:
         Copies share it however they are sharded; one changed bit makes another. It tells models apart, it is no signature.
         """
         digests: dict[str, str] = {}
-        for path, file in self._files.items():
-            digests |= identity_cache.lookup(path) or identity_cache.store(path, _digest_tensors(file))
+        for file in self._files.values():
+            digests |= file.tensor_digests()
         lines = "".join(
             f"{name}\t{DTYPE_CODES[info.dtype]}\t{list(info.shape)}\t{digests[name]}\n"
             for name, info in self.tensors.items()
@@ -401,18 +427,3 @@ def _shape_message(base: Checkpoint, other: Checkpoint, expected: TensorInfo, fo
     if place.kind in ("embedding", "head") and found.shape[1:] == expected.shape[1:]:
         return f"{what}: another vocabulary ({found.shape[0]:,} and {expected.shape[0]:,} tokens); both models need the same tokenizer"
     return f"{what}; both must come from the same base"
-
-
-def _digest_tensors(file: SafetensorsFile) -> dict[str, str]:
-    """Per tensor the hash of its blocks' hashes: blocks can be hashed in any order, by many threads, or while merging."""
-
-    def digest(name: str) -> str:
-        info, whole = file.tensors[name], xxhash.xxh3_128()
-        step = HASH_BLOCK_BYTES // info.dtype.itemsize
-        for start in range(0, info.numel, step):
-            block = file.read(name, start, min(start + step, info.numel))
-            whole.update(xxhash.xxh3_128_digest(memoryview(block.reshape(-1).view(torch.uint8).numpy())))
-        return whole.hexdigest()
-
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        return dict(zip(file.tensors, pool.map(digest, file.tensors), strict=True))

@@ -12,7 +12,8 @@ import transformers
 
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError
-from maet_core.merging.plan import MergePlan, TensorTerms, plan_merge
+from maet_core.merging.combine import CHUNK_ELEMENTS, Combiner
+from maet_core.merging.plan import Addend, MergePlan, plan_merge
 from maet_core.recipe import Recipe
 from maet_core.selection import Measured, Selection, measure
 from maet_core.sources import Sources
@@ -42,7 +43,7 @@ class LiveModel:
         self.model = load_model(sources.base, device)
         self.tokenizer = load_tokenizer(sources.base)
         self._parameters = _parameters_by_name(self.model, sources.base)
-        self._settings: dict[str, tuple] = {}
+        self._addends: dict[str, list[Addend] | None] = {}
         self._measured: Measured | None = None
         self.selections: dict[str, Selection] | None = None
         self.apply(sources.recipe)
@@ -73,12 +74,22 @@ class LiveModel:
 
     def _rewrite(self, plan: MergePlan, started: float) -> Changed:
         tensors = parameters = 0
+        combiner = Combiner(plan, "cpu")
         for name, parameter in self._parameters.items():
-            setting = _setting(plan.terms(name))
-            if self._settings.get(name, ()) == setting:
+            addends = plan.addends(name)
+            before = self._addends.get(name, [])
+            if (
+                before is not None
+                and len(addends) == len(before)
+                and all(new.same(old) for new, old in zip(addends, before, strict=True))
+            ):
                 continue
-            parameter.copy_(plan.tensor(name, parameter.dtype))
-            self._settings[name] = setting
+            self._addends[name] = None  # should the next lines fail, the tensor is computed again
+            flat = parameter.view(-1)
+            for start in range(0, flat.numel(), CHUNK_ELEMENTS):
+                stop = min(start + CHUNK_ELEMENTS, flat.numel())
+                flat[start:stop] = combiner.chunk(name, start, stop, parameter.dtype)[0]
+            self._addends[name] = addends
             tensors += 1
             parameters += parameter.numel()
         return Changed(tensors, parameters, time.monotonic() - started)
@@ -141,11 +152,3 @@ def _parameters_by_name(model: torch.nn.Module, base: Checkpoint) -> dict[str, t
 
 def _key_neurons(sources: Sources) -> dict[str, object]:
     return {name: weights.key_neurons for name, weights in sources.abilities.items()}
-
-
-def _setting(terms: TensorTerms) -> tuple:
-    """All that the values of a tensor depend on; () stands for the base itself."""
-    if terms.empty:
-        return ()
-    # the weights themselves, compared by identity: an id alone could be given to a later object
-    return terms.abilities, terms.eta if terms.languages else 0.0, terms.languages

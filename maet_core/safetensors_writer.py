@@ -1,6 +1,7 @@
-"""Writes one safetensors file tensor by tensor, chunk by chunk: nothing larger than a chunk is in memory.
+"""Writes safetensors files chunk by chunk: nothing larger than a chunk is in memory.
 
-The file appears under its name only when it is whole; until then it is a hidden `.part` beside it.
+`SafetensorsWriter` appends tensors whose sizes turn out on the way; the file appears under its name only when it is whole.
+`PlacedSafetensors` knows every size beforehand, and takes ranges in any order and from many threads.
 """
 
 from __future__ import annotations
@@ -86,6 +87,62 @@ class SafetensorsWriter:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         os.replace(self._part, self.path)
+
+
+class PlacedSafetensors:
+    """A file with its header first and its room reserved, so that a full disk is noticed before the work. An existing file of the
+    right size is taken up where it is, which is how a killed merge goes on. Raises OutputError."""
+
+    def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]):
+        self.path = path
+        entries, offset = {}, 0
+        for name in storage_order(layout):
+            dtype, shape = layout[name]
+            size = prod(shape) * dtype.itemsize
+            entries[name] = {"dtype": DTYPE_CODES[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}
+            offset += size
+        header = json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":")).encode()
+        header += b" " * (-len(header) % 8)
+        self._starts = {name: 8 + len(header) + entry["data_offsets"][0] for name, entry in entries.items()}
+        self.nbytes = 8 + len(header) + offset
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            if os.fstat(self._descriptor).st_size != self.nbytes:
+                os.ftruncate(self._descriptor, 0)
+                _reserve(self._descriptor, self.nbytes)
+            os.pwrite(self._descriptor, len(header).to_bytes(8, "little") + header, 0)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+    def write(self, name: str, start: int, values: torch.Tensor) -> None:
+        """Puts flat `values` at element `start` of a tensor."""
+        data = memoryview(values.view(torch.uint8).numpy())
+        offset = self._starts[name] + start * values.dtype.itemsize
+        try:
+            while data:
+                written = os.pwrite(self._descriptor, data, offset)
+                data, offset = data[written:], offset + written
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def sync(self) -> None:
+        """Returns when everything written so far is on the disk."""
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        os.ftruncate(descriptor, size)  # some file systems cannot reserve; the size alone must do
 
 
 def storage_order(layout: Layout) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from maet_core.checkpoints import Checkpoint
+from maet_core.checkpoints import Checkpoint, SafetensorsFile
 from maet_core.errors import MaetError, PackError, RecipeError, ScoresError
+from maet_core.identity import file_stamp
 from maet_core.importance import KeyNeurons, SavedScores, locate, select_key_neurons
 from maet_core.recipe import Ability, KeyNeuronRule, Recipe
 from maet_core.weights.ability import AbilityWeights
@@ -67,10 +68,23 @@ class Sources:
         return [part for weights in self.abilities.values() for part in weights.parts] + list(self.languages.values())
 
     @property
+    def files(self) -> list[SafetensorsFile]:
+        found = {id(file): file for part in (self.base, *self.differences) for file in part.files}
+        return list(found.values())
+
+    @property
     def bytes_read(self) -> int:
         """Bytes of weights read from disk so far, hashing included."""
-        files = {id(file): file for part in (self.base, *self.differences) for file in part.files}
-        return sum(file.bytes_read for file in files.values())
+        return sum(file.bytes_read for file in self.files)
+
+    def stamps(self) -> dict[str, list[int]]:
+        """Size, time and inode of every input file: while these stay, the inputs are the same."""
+        return {str(file.path.resolve()): file_stamp(file.path) for file in self.files}
+
+    def hash_in_passing(self) -> None:
+        """From now on what is read is hashed as well, so that `identities` need not read it again."""
+        for file in self.files:
+            file.hash_in_passing()
 
     def precision(self, name: str) -> torch.dtype:
         """The dtype in which a tensor is accumulated: float64 where an input is, else float32."""

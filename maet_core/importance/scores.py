@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +28,8 @@ class Scores(Protocol):
     """What every origin of scores offers.
 
     `shapes` maps tensor names, sorted, to the shape of their scores: the tensor's own at `parameter` granularity; (units,) or
-    (experts, units) at `unit` granularity. `read` returns float32 values ≥ 0 of that shape.
+    (experts, units) at `unit` granularity. `read` returns float32 values ≥ 0 of that shape, or elements `start` to `stop` of the
+    flattened scores.
     """
 
     method: str
@@ -36,11 +38,14 @@ class Scores(Protocol):
     shapes: dict[str, tuple[int, ...]]
     details: dict[str, Any]
 
-    def read(self, name: str) -> torch.Tensor: ...
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor: ...
 
 
 class ComputedScores:
-    """Scores that a locator computes tensor by tensor when they are read; the last tensor is remembered."""
+    """Scores that a locator computes when they are read, by `compute(name, start, stop)` on the flattened scores.
+
+    At `unit` granularity a tensor's scores are computed whole and remembered for a while: they are few, and need all of it.
+    """
 
     def __init__(
         self,
@@ -49,11 +54,18 @@ class ComputedScores:
         base: Checkpoint,
         names: list[str],
         details: dict[str, Any],
-        compute: Callable[[str], torch.Tensor],
+        compute: Callable[[str, int, int], torch.Tensor],
     ):
         self.method, self.granularity, self.base, self.details = method, granularity, base, details
         self.shapes = {name: score_shape(base, name, granularity) for name in sorted(names)}
-        self.read = lru_cache(maxsize=1)(compute)
+        self._compute = compute
+        self._units = lru_cache(maxsize=len(names))(lambda name: compute(name, 0, prod(self.shapes[name])))
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        shape = self.shapes[name]
+        whole, stop = stop is None, prod(shape) if stop is None else stop
+        values = self._units(name)[start:stop] if self.granularity == "unit" else self._compute(name, start, stop)
+        return values.reshape(shape) if whole else values
 
 
 class SavedScores:
@@ -86,8 +98,8 @@ class SavedScores:
                     f"{self.path}: scores of {name} have shape {list(shape)}, which does not fit {base.source}"
                 )
 
-    def read(self, name: str) -> torch.Tensor:
-        values = self._file.read(name)
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        values = self._file.read(name, start, stop)
         if not bool((values >= 0).all()) or bool(values.isinf().any()):
             raise ScoresError(
                 f"{self.path}: scores of {name} hold a NaN, an infinity or a negative value; locate again"

@@ -1,32 +1,31 @@
-"""What Eq. 4 adds to each tensor under a recipe, and the values of any range of it. Disk and live merges share this."""
+"""What Eq. 4 adds to each tensor under a recipe: MAET is linear, so that is one coefficient per difference."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from maet_core import equations
+from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.progress import Halted, Progress
 from maet_core.recipe import Recipe
 from maet_core.selection import Measured, Selection, measure
 from maet_core.sources import Sources
-from maet_core.weights.ability import AbilityWeights
-from maet_core.weights.differences import Difference, finite
+from maet_core.weights.differences import Difference
 
 
-@dataclass(frozen=True)
-class TensorTerms:
-    """The sum of Eq. 4 for one tensor: (γ_i, R(A_i)) for the abilities it is selected for, η, and (μ_j, R(L_j))."""
+@dataclass(frozen=True, eq=False)
+class Addend:
+    """coefficient · (θ_k − θ_o), on the key neurons only if there are some."""
 
-    abilities: tuple[tuple[float, AbilityWeights], ...]
-    eta: float
-    languages: tuple[tuple[float, Difference], ...]
+    coefficient: float
+    difference: Difference
+    key_neurons: KeyNeurons | None
 
-    @property
-    def empty(self) -> bool:
-        """True where the tensor stays as it is in the base."""
-        return not self.abilities and not self.languages
+    def same(self, other: Addend) -> bool:
+        return (self.coefficient, self.difference, self.key_neurons) == (
+            other.coefficient,
+            other.difference,
+            other.key_neurons,
+        )
 
 
 class MergePlan:
@@ -40,40 +39,21 @@ class MergePlan:
         """Whether the tensor is in T_i. Without similarities every tensor is."""
         return self.selections is None or name in self.selections[ability].tensors
 
-    def terms(self, name: str) -> TensorTerms:
+    def addends(self, name: str) -> list[Addend]:
+        """The sum of Eq. 4 for one tensor, Eq. 2 and 3 multiplied out; empty where the tensor stays as it is in the base."""
         recipe, sources = self.sources.recipe, self.sources
         chosen = [key for key in recipe.abilities if self.selected(key, name)]
-        abilities = tuple(
-            (recipe.abilities[key].gamma, sources.abilities[key])
-            for key in chosen
-            if recipe.abilities[key].gamma != 0 and sources.abilities[key].touches(name)
-        )
+        parts: list[tuple[float, Difference, KeyNeurons | None]] = []
+        for key in chosen:
+            gamma, weights = recipe.abilities[key].gamma, sources.abilities[key]
+            if not weights.touches(name):
+                continue
+            parts.append((gamma * weights.alpha, weights.ability, weights.key_neurons))
+            if weights.source_language is not None:
+                parts.append((-gamma * weights.beta, weights.source_language, weights.key_neurons))
         eta = recipe.eta if chosen else 1.0
-        languages = tuple(
-            (language.mu, sources.languages[key])
-            for key, language in recipe.languages.items()
-            if eta != 0 and language.mu != 0 and sources.languages[key].touches(name)
-        )
-        return TensorTerms(abilities, eta, languages)
-
-    def chunk(self, terms: TensorTerms, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
-        """Elements `start` to `stop` of the merged tensor, accumulated in float32 or float64, not yet rounded."""
-        values = base_chunk.to(self.sources.precision(name))
-        abilities = [(gamma, weights.chunk(name, start, stop, values)) for gamma, weights in terms.abilities]
-        languages = equations.language_sum((mu, part.chunk(name, start, stop, values)) for mu, part in terms.languages)
-        return equations.merged(values, abilities, terms.eta, languages)
-
-    def tensor(self, name: str, dtype: torch.dtype, step: int = 1 << 20) -> torch.Tensor:
-        """The whole merged tensor in its shape, rounded once to `dtype`."""
-        info, terms = self.sources.base.tensors[name], self.terms(name)
-        if terms.empty:
-            return self.sources.base.read(name).to(dtype)
-        result = torch.empty(info.numel, dtype=dtype)
-        for start in range(0, info.numel, step):
-            stop = min(start + step, info.numel)
-            base = finite(self.sources.base.read(name, start, stop).reshape(-1), self.sources.base.source, name, start)
-            result[start:stop] = self.chunk(terms, name, start, stop, base)
-        return result.reshape(info.shape)
+        parts += [(eta * language.mu, sources.languages[key], None) for key, language in recipe.languages.items()]
+        return [Addend(*part) for part in parts if part[0] != 0 and part[1].touches(name)]
 
 
 def needs_similarity(recipe: Recipe) -> bool:

@@ -41,12 +41,8 @@ class AbilityWeights:
         values = part.chunk(name, start, stop, base_chunk)
         if self.key_neurons is None:
             return values
-        mask = self.key_neurons.mask(name)
-        return (
-            torch.zeros_like(base_chunk)
-            if mask is None
-            else torch.where(_range(mask, start, stop).to(values.device), values, 0)
-        )
+        mask = self.key_neurons.mask(name, start, stop)
+        return torch.zeros_like(values) if mask is None else torch.where(mask.to(values.device), values, 0)
 
     def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
         """Elements `start` to `stop` of the flattened R(A), in the dtype of `base_chunk`."""
@@ -55,12 +51,3 @@ class AbilityWeights:
         if self.source_language is not None and self.beta != 0:
             source = self.part_chunk(self.source_language, name, start, stop, base_chunk)
         return equations.ability_weights(ability, source, self.alpha, self.beta)
-
-
-def _range(mask: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-    """Elements of a mask that may be an expanded view, without copying all of it."""
-    if mask.is_contiguous() or mask.ndim == 1:
-        return mask.reshape(-1)[start:stop]
-    row = mask[0].numel()
-    first, last = start // row, -(-stop // row)
-    return mask[first:last].reshape(-1)[start - first * row : stop - first * row]

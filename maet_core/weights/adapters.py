@@ -35,7 +35,7 @@ class Adapter:
             self._check_update(name, pair)
         for name, key in self._replacements.items():
             self._check_shape(name, list(self.file.tensors[key].shape))
-        self.update = lru_cache(maxsize=1)(self._update)
+        self.update = lru_cache(maxsize=2)(self._update)
 
     @classmethod
     def open(cls, path: Path, base: Checkpoint, source: str | None = None) -> Adapter:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
@@ -12,47 +12,57 @@ from maet_core.errors import CheckpointError
 from maet_core.weights.adapters import Adapter
 
 
-class Difference(Protocol):
-    """What one trained model adds to the base.
-
-    `touches`: False where the difference is known to be zero everywhere. `chunk`: elements `start` to `stop` of the flattened
-    difference, in the dtype (float32 or float64) and on the device of `base_chunk`, which holds the base's values of that range.
-    `precision`: float64 where the stored values are, else float32.
-    """
+class Difference(ABC):
+    """What one trained model adds to the base. `source` is how the user named it."""
 
     source: str
     base: Checkpoint
 
     @property
-    def identity(self) -> str: ...
+    @abstractmethod
+    def identity(self) -> str:
+        """Identity hash of what is stored."""
 
     @property
-    def files(self) -> list[SafetensorsFile]: ...
+    @abstractmethod
+    def files(self) -> list[SafetensorsFile]:
+        """The files that are read."""
 
-    def touches(self, name: str) -> bool: ...
+    @abstractmethod
+    def touches(self, name: str) -> bool:
+        """False where the difference is known to be zero everywhere."""
 
-    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor: ...
+    @abstractmethod
+    def precision(self, name: str) -> torch.dtype:
+        """float64 where the stored values are, else float32."""
 
-    def read(self, name: str, dtype: torch.dtype) -> torch.Tensor: ...
+    @abstractmethod
+    def stored(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, bool]:
+        """Elements `start` to `stop`, flat, as stored, and whether they are a difference already or weights.
 
-    def precision(self, name: str) -> torch.dtype: ...
+        `dtype` is the precision in which values that must be computed (low-rank updates) are.
+        """
+
+    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
+        """Elements `start` to `stop` of the flattened difference, in the dtype (float32 or float64) and on the device of
+        `base_chunk`, which holds the base's values of that range. Raises CheckpointError for a NaN or an infinity."""
+        values, is_difference = self.stored(name, start, stop, base_chunk.dtype)
+        values = finite(values, self.source, name, start).to(base_chunk)
+        return values if is_difference else values - base_chunk
+
+    def difference(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Elements `start` to `stop` of the flattened difference, float32 (float64 where an input is)."""
+        dtype = torch.promote_types(self.base.tensors[name].dtype, self.precision(name))
+        base = finite(self.base.read(name, start, stop).reshape(-1), self.base.source, name, start)
+        return self.chunk(name, start, stop, base.to(dtype))
 
 
-class _ReadsWhole:
-    """`read` for every kind of difference: the whole tensor, in its shape and in `dtype`."""
-
-    def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
-        info = self.base.tensors[name]
-        values = finite(self.base.read(name), self.base.source, name).reshape(-1).to(dtype)
-        return self.chunk(name, 0, info.numel, values).reshape(info.shape)
-
-
-class CheckpointDifference(_ReadsWhole):
+class CheckpointDifference(Difference):
     """A trained checkpoint minus the base."""
 
     def __init__(self, base: Checkpoint, trained: Checkpoint):
         self.base, self.trained, self.source = base, trained, trained.source
-        self._names = match_tensors(base, trained)
+        self.names = match_tensors(base, trained)
 
     @property
     def identity(self) -> str:
@@ -63,17 +73,16 @@ class CheckpointDifference(_ReadsWhole):
         return self.trained.files
 
     def touches(self, name: str) -> bool:
-        return name in self._names and self.base.tensors[name].mergeable
+        return name in self.names and self.base.tensors[name].mergeable
 
     def precision(self, name: str) -> torch.dtype:
-        return torch.promote_types(self.trained.tensors[self._names[name]].dtype, torch.float32)
+        return torch.promote_types(self.trained.tensors[self.names[name]].dtype, torch.float32)
 
-    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
-        values = self.trained.read(self._names[name], start, stop).reshape(-1)
-        return finite(values, self.source, name, start).to(base_chunk) - base_chunk
+    def stored(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, bool]:
+        return self.trained.read(self.names[name], start, stop).reshape(-1), False
 
 
-class AdapterDifference(_ReadsWhole):
+class AdapterDifference(Difference):
     """A LoRA adapter, folded: scaling · B · A, and for fully saved modules their values minus the base."""
 
     def __init__(self, base: Checkpoint, adapter: Adapter):
@@ -93,11 +102,11 @@ class AdapterDifference(_ReadsWhole):
     def precision(self, name: str) -> torch.dtype:
         return torch.promote_types(self.adapter.dtype(name), torch.float32)
 
-    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
+    def stored(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, bool]:
         replacement = self.adapter.replacement(name)
         if replacement is not None:
-            return replacement.reshape(-1)[start:stop].to(base_chunk) - base_chunk
-        return self.adapter.update(name, base_chunk.dtype).reshape(-1)[start:stop].to(base_chunk)
+            return replacement.reshape(-1)[start:stop], False
+        return self.adapter.update(name, dtype).reshape(-1)[start:stop], True
 
 
 class Models:

@@ -19,7 +19,7 @@ from maet_core.errors import CheckpointError, OutputError, PackError
 from maet_core.progress import Halted, Progress, tell
 from maet_core.safetensors_writer import SafetensorsWriter
 from maet_core.weights.ability import AbilityWeights
-from maet_core.weights.differences import Difference, _ReadsWhole, finite
+from maet_core.weights.differences import Difference, finite
 
 FORMAT = "maet-pack/1"
 _SEPARATOR = "::"
@@ -78,7 +78,7 @@ def write_pack(
     }
 
 
-class PackDifference(_ReadsWhole):
+class PackDifference(Difference):
     """The content of a pack. Raises PackError if it is damaged, of the other kind, or made for another base."""
 
     def __init__(
@@ -108,7 +108,7 @@ class PackDifference(_ReadsWhole):
                     f"{self.source}: tensor {name} is not in {base.source}; the pack is damaged, make it again"
                 )
             self._forms[name] = form.partition(".")[0]
-        self._tensor = lru_cache(maxsize=1)(self._expand)
+        self._tensor = lru_cache(maxsize=2)(self._expand)
 
     @property
     def identity(self) -> str:
@@ -125,11 +125,10 @@ class PackDifference(_ReadsWhole):
         form = self._forms[name]
         return self._file.tensors[name + _SEPARATOR + (form if form == "dense" else form + ".value")].dtype
 
-    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
+    def stored(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, bool]:
         if self._forms[name] == "dense":
-            values = self._file.read(name + _SEPARATOR + "dense", start, stop).reshape(-1)
-            return finite(values, self.source, name, start).to(base_chunk)
-        return self._tensor(name).reshape(-1)[start:stop].to(base_chunk)
+            return self._file.read(name + _SEPARATOR + "dense", start, stop).reshape(-1), True
+        return self._tensor(name).reshape(-1)[start:stop], True
 
     def _expand(self, name: str) -> torch.Tensor:
         form, shape = self._forms[name], self.base.tensors[name].shape

@@ -1,0 +1,84 @@
+"""Eq. 4 on one chunk that stays in the processor's cache, compiled: bf16 by bit casts, float32 sums, one rounding.
+
+One thread per call, without Python's lock, so that several run at once. Every function that reads what a user brought returns
+whether all of it was finite; the caller then finds the culprit.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+_jit = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
+@_jit
+def widen_bf16(bits, out_bits):
+    """bf16 bits to the bits of the same float32 values; True if all are finite."""
+    bad = np.uint32(0)
+    for i in range(bits.size):
+        out_bits[i] = np.uint32(bits[i]) << np.uint32(16)
+        bad |= np.uint32((bits[i] & np.uint16(0x7F80)) == np.uint16(0x7F80))
+    return bad == 0
+
+
+@_jit
+def add_weights(total, weights, base, coefficient):
+    """total += coefficient · (weights − base), float32."""
+    for i in range(total.size):
+        total[i] += coefficient * (weights[i] - base[i])
+
+
+@_jit
+def add_weights_masked(total, weights, base, coefficient, mask):
+    """The same where `mask` is True; elsewhere nothing is added."""
+    for i in range(total.size):
+        change = weights[i] - base[i]
+        total[i] += coefficient * (change if mask[i] else np.float32(0))
+
+
+@_jit
+def add_difference(total, difference, coefficient):
+    """total += coefficient · difference, float32."""
+    for i in range(total.size):
+        total[i] += coefficient * difference[i]
+
+
+@_jit
+def add_difference_masked(total, difference, coefficient, mask):
+    """The same where `mask` is True; elsewhere nothing is added."""
+    for i in range(total.size):
+        total[i] += coefficient * (difference[i] if mask[i] else np.float32(0))
+
+
+@_jit
+def all_finite(bits):
+    """True if no float32 value (given as bits) is NaN or infinite."""
+    bad = np.uint32(0)
+    for i in range(bits.size):
+        bad |= np.uint32((bits[i] & np.uint32(0x7F800000)) == np.uint32(0x7F800000))
+    return bad == 0
+
+
+@_jit
+def finish(base, total):
+    """base + total in place of `total`; where nothing is added the base's own value, −0.0 included."""
+    for i in range(base.size):
+        added = base[i] + total[i]
+        total[i] = base[i] if total[i] == np.float32(0) else added
+
+
+@_jit
+def narrow_bf16(value_bits, base_bits, out):
+    """float32 bits rounded to the nearest bf16, ties to even. Returns (values that differ from `base_bits`, all are finite)."""
+    changed = 0
+    bad = np.uint32(0)
+    for i in range(out.size):
+        bits = value_bits[i]
+        rounded = np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+        out[i] = rounded
+        # +0 and −0 are the same value
+        same = (rounded == base_bits[i]) | (((rounded | base_bits[i]) & np.uint16(0x7FFF)) == 0)
+        changed += not same
+        bad |= np.uint32((rounded & np.uint16(0x7F80)) == np.uint16(0x7F80))
+    return changed, bad == 0

@@ -1,0 +1,115 @@
+"""The directory that a merge writes: hidden until it is whole, one writer at a time, resumed after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from maet_core.errors import OutputError
+from maet_core.safetensors_writer import output_error
+
+_JOURNAL = "journal.json"
+
+
+class Partial:
+    """`path` is a hidden directory beside the output; `done` maps tensors that are safely on disk to what was noted of them."""
+
+    def __init__(self, path: Path, work: str):
+        self.path = path
+        self._work = work
+        self.done: dict[str, int] = self._resume()
+
+    def _resume(self) -> dict[str, int]:
+        try:
+            journal = json.loads((self.path / _JOURNAL).read_text("utf-8"))
+            if journal["work"] == self._work:
+                return journal["done"]
+        except (OSError, ValueError, KeyError):
+            pass
+        for entry in self.path.iterdir():  # another recipe, other inputs, or damage: begin again
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        return {}
+
+    def note(self, done: dict[str, int]) -> None:
+        """Records tensors as done; their bytes must be on the disk already."""
+        self.done |= done
+        part = self.path / f"{_JOURNAL}.part"
+        part.write_text(json.dumps({"work": self._work, "done": self.done}), "utf-8")
+        os.replace(part, self.path / _JOURNAL)
+
+
+@contextmanager
+def new_directory(output: Path, needed_bytes: int, work: Any) -> Iterator[Partial]:
+    """Yields the partial directory; it takes the name `output` when the block ends well, and vanishes when it raises.
+
+    A process that is killed leaves it behind, and the next call for the same `work` (anything JSON can hold) goes on there.
+    Raises OutputError if the output exists, another process is writing it, or there is no room.
+    """
+    if output.exists() or output.is_symlink():
+        raise OutputError(f"{output}: exists already; choose another name or remove it first")
+    created = [parent for parent in output.parents if not parent.exists()]
+    path = output.parent / f".{output.name}.partial"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with _sole_writer(path, output):
+            fingerprint = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+            try:
+                partial = Partial(path, fingerprint)
+                _check_room(output, needed_bytes, path)
+                yield partial
+                (path / _JOURNAL).unlink(missing_ok=True)
+                _sync_directory(path)
+                os.rename(path, output)
+                _sync_directory(output.parent)
+            except BaseException:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
+    except BaseException as error:
+        for parent in created:
+            with contextlib.suppress(OSError):
+                parent.rmdir()  # only if it is empty
+        if isinstance(error, OSError):
+            raise output_error(output, error) from error
+        raise
+
+
+@contextmanager
+def _sole_writer(path: Path, output: Path) -> Iterator[None]:
+    """Holds the kernel's lock on the directory: it ends with the process, however that ends."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            same = path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino
+        except BlockingIOError:
+            same = False
+        if not same:
+            raise OutputError(f"{output}: another process is writing it now; wait for it, or choose another name")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_room(output: Path, needed_bytes: int, partial: Path) -> None:
+    present = sum(file.stat().st_blocks * 512 for file in partial.iterdir())
+    free = shutil.disk_usage(output.parent).free + present
+    if free < needed_bytes:
+        raise OutputError(
+            f"{output}: the merged model needs {needed_bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; free some, or choose another place"
+        )
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

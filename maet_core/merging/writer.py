@@ -1,0 +1,177 @@
+"""The weights of a merge, to disk: several threads, each with a block of a tensor, none with a whole one."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import torch
+
+from maet_core.checkpoints import INDEX_FILE
+from maet_core.identity import BLOCK_BYTES
+from maet_core.merging.combine import CHUNK_ELEMENTS, Combiner
+from maet_core.merging.output import Partial
+from maet_core.merging.plan import MergePlan
+from maet_core.progress import Halted, Progress, tell
+from maet_core.safetensors_writer import Layout, PlacedSafetensors, storage_order
+
+JOURNAL_SECONDS = 2.0
+# Whole hashing blocks for every dtype, so that one thread sees each block from its start to its end.
+BLOCK_ELEMENTS = BLOCK_BYTES
+
+
+@dataclass(frozen=True)
+class _Block:
+    file: PlacedSafetensors
+    name: str
+    start: int
+    stop: int
+
+
+def write_weights(
+    plan: MergePlan,
+    layout: Layout,
+    partial: Partial,
+    device: torch.device,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> dict[str, int]:
+    """Writes every tensor of `layout` as shards with their index, and returns how many values of each differ from the base.
+
+    Tensors that an earlier, killed run has finished are kept. An exception in any thread ends the work and is raised here.
+    """
+    shards = shard(layout, plan.sources.recipe.output.shard_bytes)
+    names = ["model.safetensors"] if len(shards) == 1 else [_shard_name(i, len(shards)) for i in range(len(shards))]
+    files = [
+        PlacedSafetensors(partial.path / name, {tensor: layout[tensor] for tensor in tensors}, {"format": "pt"})
+        for name, tensors in zip(names, shards, strict=True)
+    ]
+    try:
+        changed = _Work(plan, layout, files, shards, partial, device).run(progress, halted)
+        for file in files:
+            file.sync()
+    finally:
+        for file in files:
+            file.close()
+    if len(shards) > 1:
+        weight_map = {tensor: name for name, tensors in zip(names, shards, strict=True) for tensor in tensors}
+        index = {"metadata": {"total_size": sum(nbytes(layout, name) for name in layout)}, "weight_map": weight_map}
+        (partial.path / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", "utf-8")
+    return changed
+
+
+class _Work:
+    """What the threads share: the queue of blocks, and the account of what is done."""
+
+    def __init__(
+        self,
+        plan: MergePlan,
+        layout: Layout,
+        files: list[PlacedSafetensors],
+        shards: list[list[str]],
+        partial: Partial,
+        device: torch.device,
+    ):
+        self.plan, self.layout, self.files, self.partial, self.device = plan, layout, files, partial, device
+        self.changed: Counter[str] = Counter(partial.done)
+        self.total = sum(torch.Size(shape).numel() for _, shape in layout.values())
+        self._missing = {
+            name: torch.Size(shape).numel() for name, (_, shape) in layout.items() if name not in partial.done
+        }
+        self._finished = {name: 0 for name, missing in self._missing.items() if missing == 0}
+        self._blocks = self._all_blocks(shards)
+        self._lock = threading.Lock()
+        self._stopping = False
+
+    def _all_blocks(self, shards: list[list[str]]) -> Iterator[_Block]:
+        for file, names in zip(self.files, shards, strict=True):
+            for name in storage_order({name: self.layout[name] for name in names if name in self._missing}):
+                numel = self._missing[name]
+                for start in range(0, numel, BLOCK_ELEMENTS):
+                    yield _Block(file, name, start, min(start + BLOCK_ELEMENTS, numel))
+
+    def run(self, progress: Progress | None, halted: Halted | None) -> dict[str, int]:
+        noted = time.monotonic()
+        with ThreadPoolExecutor(max_workers=_threads(self.device), thread_name_prefix="merge") as pool:
+            workers = [pool.submit(self._work) for _ in range(_threads(self.device))]
+            try:
+                running = set(workers)
+                while running:
+                    ended, running = wait(running, timeout=0.1, return_when=FIRST_EXCEPTION)
+                    for worker in ended:
+                        worker.result()
+                    tell(progress, halted, "merging", self.total - sum(self._missing.values()), self.total)
+                    if time.monotonic() - noted > JOURNAL_SECONDS:
+                        self._note()
+                        noted = time.monotonic()
+            finally:
+                self._stopping = True
+        tell(progress, halted, "merging", self.total, self.total)
+        return dict(self.changed)
+
+    def _work(self) -> None:
+        combiner = Combiner(self.plan, self.device)
+        step = CHUNK_ELEMENTS if self.device.type == "cpu" else BLOCK_ELEMENTS
+        while (block := self._next()) is not None:
+            changed = 0
+            for start in range(block.start, block.stop, step):
+                stop = min(start + step, block.stop)
+                values, count = combiner.chunk(block.name, start, stop, self.layout[block.name][0])
+                block.file.write(block.name, start, values)
+                changed += count
+                if self._stopping:
+                    return
+            self._account(block, changed)
+
+    def _next(self) -> _Block | None:
+        with self._lock:
+            return None if self._stopping else next(self._blocks, None)
+
+    def _account(self, block: _Block, changed: int) -> None:
+        with self._lock:
+            self.changed[block.name] += changed
+            self._missing[block.name] -= block.stop - block.start
+            if self._missing[block.name] == 0:
+                self._finished[block.name] = self.changed[block.name]
+
+    def _note(self) -> None:
+        """Puts finished tensors into the journal, once their bytes are on the disk."""
+        with self._lock:
+            finished, self._finished = self._finished, {}
+        if finished:
+            for file in self.files:
+                file.sync()
+            self.partial.note(finished)
+
+
+def shard(layout: Layout, shard_bytes: int) -> list[list[str]]:
+    """Tensor names in files of at most `shard_bytes`; a larger tensor has a file of its own."""
+    shards: list[list[str]] = []
+    room = 0
+    for name in layout:
+        size = nbytes(layout, name)
+        if not shards or size > room:
+            shards.append([])
+            room = shard_bytes
+        shards[-1].append(name)
+        room -= size
+    return shards or [[]]
+
+
+def nbytes(layout: Layout, name: str) -> int:
+    dtype, shape = layout[name]
+    return torch.Size(shape).numel() * dtype.itemsize
+
+
+def _threads(device: torch.device) -> int:
+    return min(4, os.cpu_count() or 1) if device.type == "cpu" else 1
+
+
+def _shard_name(position: int, count: int) -> str:
+    return f"model-{position + 1:05d}-of-{count:05d}.safetensors"
