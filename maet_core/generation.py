@@ -81,7 +81,9 @@ def stream(
     pieces: queue.SimpleQueue = queue.SimpleQueue()
     runs = [_Run(speaker, position) for position, speaker in enumerate(speakers)]
     threads = [
-        threading.Thread(target=_work, args=(run, prompt, decoding, halt, pieces), daemon=True, name=f"answer-{run.position}")
+        threading.Thread(
+            target=_work, args=(run, prompt, decoding, halt, pieces), daemon=True, name=f"answer-{run.position}"
+        )
         for run in runs
     ]
     try:
@@ -99,10 +101,7 @@ def stream(
 
 def generate(speaker: Speaker, prompt: str, decoding: Decoding) -> Answer:
     """The whole answer of one model."""
-    answer = Answer(speaker.label)
-    for answer in stream([speaker], prompt, decoding):
-        pass
-    return answer
+    return list(stream([speaker], prompt, decoding))[-1]
 
 
 @dataclass
@@ -159,7 +158,10 @@ def _work(run: _Run, prompt: str, decoding: Decoding, halt: threading.Event, pie
     except Cancelled:
         say("finished", ("stopped", ""))
     except Exception as error:
-        say("finished", ("error", f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error)))
+        say(
+            "finished",
+            ("error", f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error)),
+        )
 
 
 def _generate(

@@ -1,16 +1,15 @@
 """Models side by side on one question, streamed at the same time, with the same decoding."""
 
-from maet_core.studio import shell
+import streamlit as st
+
+from maet_core.studio import answers, resources, shell, state
+from maet_core.workspace import misfit
 
 shell.guard()
 
-import streamlit as st
-
-from maet_core.studio import answers, resources, state
-from maet_core.workspace import misfit
-
 MOST_MODELS = 4
 BASE, MERGED = "base", "merged"
+DECODING = {"length": 96, "temperature": 0.0, "seed": 0}
 
 
 def choose_slots(recipe) -> list[answers.Slot]:
@@ -42,12 +41,26 @@ def choose_slots(recipe) -> list[answers.Slot]:
 def choose_decoding():
     from maet_core.generation import Decoding
 
-    with st.expander("Decoding, the same for all"):
-        length, temperature, seed = st.columns(3)
-        most = length.number_input("Longest answer (tokens)", 1, 1024, 96, key="compare-length")
-        heat = temperature.number_input("Temperature (0 is greedy)", 0.0, 2.0, 0.0, 0.1, key="compare-temperature")
-        number = seed.number_input("Seed", 0, 2**31 - 1, 0, key="compare-seed", disabled=heat == 0)
-    return Decoding(int(most), float(heat), seed=int(number))
+    length, heat, seed = (state.view(name, default) for name, default in DECODING.items())
+    kind = "greedy" if heat == 0 else f"temperature {heat:g}"
+    with st.popover(
+        f"{kind}, at most {length} tokens", icon=":material/settings:", help="The same decoding for all models"
+    ):
+        number("Longest answer (tokens)", "length", 1, 1024, 16)
+        number("Temperature (0 is greedy)", "temperature", 0.0, 2.0, 0.1)
+        number("Seed", "seed", 0, 2**31 - 1, 1)
+    return Decoding(int(length), float(heat), seed=int(seed))
+
+
+def number(label: str, name: str, low: float, high: float, step: float) -> None:
+    key = f"compare-{name}"
+
+    def changed() -> None:
+        state.set_view(name, st.session_state[key])
+
+    st.number_input(
+        label, low, high, step=step, key=state.bind(key, state.view(name, DECODING[name])), on_change=changed
+    )
 
 
 shell.title("Compare", "The same question, the same decoding, several models at once.")
@@ -56,8 +69,9 @@ slots = choose_slots(recipe)
 question = answers.choose_question("compare")
 if question:
     answers.show_question(question)
-decoding = choose_decoding()
-button = st.empty()
+with st.container(horizontal=True):
+    button = st.empty()
+    decoding = choose_decoding()
 if not slots:
     st.info("Choose at least one model above.")
 elif question is None:

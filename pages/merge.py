@@ -1,22 +1,20 @@
 """How much of each: sliders for Eq. 2 to 4, a live answer, and ways to keep the result."""
 
-from maet_core.studio import shell
-
-shell.guard()
-
 import shlex
 
 import streamlit as st
 
 from maet_core.recipe import Recipe
-from maet_core.studio import answers, formula, resources, saving, state
+from maet_core.studio import answers, formula, resources, saving, shell, state
+
+shell.guard()
 
 RANGES = {"alpha": (0.0, 2.0), "beta": (0.0, 2.0), "gamma": (0.0, 3.0), "mu": (0.0, 2.0), "eta": (0.0, 2.0)}
 LIMIT = 100.0
 STEP = 0.05
 
 
-def coefficient(recipe: Recipe, field: str, value: float, label: str, says: str, disabled: bool = False) -> None:
+def coefficient(recipe: Recipe, field: str, value: float, label: str) -> None:
     """A slider with a number field beside it, for values between its steps and beyond its ends."""
     low, high = RANGES[field.rpartition(".")[2]]
 
@@ -35,8 +33,6 @@ def coefficient(recipe: Recipe, field: str, value: float, label: str, says: str,
             key=state.bind(slider_key, value),
             on_change=changed,
             args=(slider_key,),
-            help=says,
-            disabled=disabled,
         )
         st.number_input(
             f"{label}, exact",
@@ -49,7 +45,6 @@ def coefficient(recipe: Recipe, field: str, value: float, label: str, says: str,
             args=(number_key,),
             label_visibility="collapsed",
             width=112,
-            disabled=disabled,
         )
 
 
@@ -57,30 +52,22 @@ def sliders(recipe: Recipe) -> None:
     for name, ability in recipe.abilities.items():
         field = f"abilities.{name}"
         st.markdown(f"**Ability: {name}**")
-        coefficient(recipe, f"{field}.gamma", ability.gamma, "γ", "How much of R(A) is added where the tensors page keeps it.")
+        coefficient(recipe, f"{field}.gamma", ability.gamma, f"γ · how much of R({name}) is added")
         if not ability.pack:
-            coefficient(recipe, f"{field}.alpha", ability.alpha, "α", "How much of the ability checkpoint's change R(A) takes.")
+            coefficient(recipe, f"{field}.alpha", ability.alpha, f"α · how much of {last(ability.ability)} is in it")
             if ability.source_language:
-                coefficient(
-                    recipe, f"{field}.beta", ability.beta, "β", "How much of the source language's own change is taken away."
-                )
-    st.markdown("**Languages**")
+                label = f"β · how much of {last(ability.source_language)} is taken away"
+                coefficient(recipe, f"{field}.beta", ability.beta, label)
+    if recipe.languages:
+        st.markdown("**Languages**")
     for name, language in recipe.languages.items():
-        coefficient(
-            recipe,
-            f"languages.{name}.mu",
-            language.mu,
-            f"μ {answers.language_name(name)}",
-            "How much of this language's change R_Lang takes.",
-        )
-    coefficient(recipe, "eta", recipe.eta, "η", "How much of R_Lang is added where the ability is added too.")
+        coefficient(recipe, f"languages.{name}.mu", language.mu, f"μ · {answers.language_name(name)}")
+    if recipe.languages and recipe.abilities:
+        coefficient(recipe, "eta", recipe.eta, "η · all languages, where the ability is added too")
 
 
-def equations(recipe: Recipe) -> None:
-    for name, ability in recipe.abilities.items():
-        st.latex(formula.ability_weights(name, ability))
-    st.latex(formula.language_weights(recipe))
-    st.latex(formula.merged(recipe))
+def last(path: str) -> str:
+    return path.rsplit("/", 1)[-1].removesuffix(".safetensors")
 
 
 def keep(recipe: Recipe) -> None:
@@ -155,29 +142,30 @@ def save_and_load(recipe: Recipe) -> None:
 
     names = workspace.recipes()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.selectbox(
-            "Load", names, key=state.bind("merge-recipe", state.recipe_name()), on_change=shell.guarded(load)
-        )
+        st.selectbox("Load", names, key=state.bind("merge-recipe", state.recipe_name()), on_change=shell.guarded(load))
         st.button("Undo changes", key="merge-restore", disabled=not state.is_changed(), on_click=state.restore)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Save as", state.recipe_name() or "mine", max_chars=80, key="merge-recipe-name")
         st.button("Save recipe", key="merge-save-recipe", on_click=shell.guarded(store))
 
 
-shell.title("Merge", "Move a slider: the weights in memory follow, and the question is answered again with them.")
+def live_answer(recipe: Recipe) -> None:
+    question = answers.choose_question("merge")
+    if question is None:
+        st.info("Type a question, and it is answered after every change.")
+        return
+    answers.show_question(question)
+    answers.panel_auto("merge", [answers.merged_slot(recipe)], question)
+
+
+shell.title("Merge", "Move a slider: the weights in memory follow, and the question is answered again.")
 recipe = shell.need_recipe()
 left, right = st.columns([5, 8], gap="large")
 with left:
     sliders(recipe)
 with right:
-    equations(recipe)
-    pinned = st.container()
+    live = st.container()
+    st.latex(formula.equations(recipe))
     keep(recipe)
-with pinned:
-    st.subheader("Live answer")
-    question = answers.choose_question("merge")
-    if question is None:
-        st.info("Type a question, and it is answered after every change.")
-    else:
-        answers.show_question(question)
-        answers.panel_auto("merge", [answers.merged_slot(recipe)], question)
+with live:  # last, because it goes on until the model has finished
+    live_answer(recipe)

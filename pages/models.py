@@ -1,14 +1,12 @@
 """What is in the workspace, what fits what, and which models the recipe combines."""
 
-from maet_core.studio import shell
-
-shell.guard()
-
 import streamlit as st
 
 from maet_core.recipe import Ability, Language, Recipe
-from maet_core.studio import answers, resources, state
+from maet_core.studio import answers, resources, shell, state
 from maet_core.workspace import Entry, misfit
+
+shell.guard()
 
 NONE = "(none)"
 
@@ -195,4 +193,6 @@ choose(recipe, entries)
 if entries:
     st.subheader("In the workspace")
     table(entries, resources.model_entry(recipe.base) if recipe else None, recipe)
-    st.caption(f"{len(entries)} in {resources.workspace().path}. To add one, put its folder into models/ and reload the page.")
+    st.caption(
+        f"{len(entries)} in {resources.workspace().path}. To add one, put its folder into models/ and reload the page."
+    )

@@ -1,14 +1,12 @@
 """Where an ability sits: key neurons by layer and module, beside as many random ones, and the units inside a cell."""
 
-from maet_core.studio import shell
-
-shell.guard()
-
 import streamlit as st
 
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import cells, charts, resources, state
+from maet_core.studio import cells, charts, resources, shell, state
 from maet_core.studio.heatmap import heatmap
+
+shell.guard()
 
 K1_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 75.0, 100.0)
 TOP_UNITS = 25
@@ -85,11 +83,8 @@ def draw_map(table, rows, columns, scale, key: str, heading: str, with_shares: b
     )
 
 
-def inside(keys, control, place: cells.Place) -> None:
-    from maet_core.importance import unit_table
-
-    module, layer = place
-    units = unit_table(keys, cells.layer_of(layer), module)
+def inside(keys, place: cells.Place) -> None:
+    units = resources.unit_table(keys, place[0], cells.layer_of(place[1]))
     if units.empty:
         return
     st.subheader(f"Inside {cells.place_name(place)}")
@@ -98,7 +93,10 @@ def inside(keys, control, place: cells.Place) -> None:
     charts.numbers(
         (f"{key_count:,}", f"of {total:,} neurons are key ({100 * key_count / total:.1f} %)"),
         (f"{held:,}", f"of {len(units):,} units hold one or more"),
-        (f"{100 * _top_share(units):.0f} %", f"of the cell's key neurons lie in its {_tenth(units)} most important units"),
+        (
+            f"{100 * _top_share(units):.0f} %",
+            f"of the cell's key neurons lie in its {_tenth(units)} most important units",
+        ),
     )
     chart, table = st.columns([3, 2], gap="medium")
     with chart:
@@ -153,14 +151,14 @@ if not recipe.abilities:
 names = list(recipe.abilities)
 ability = names[0]
 if len(names) > 1:
-    ability = st.segmented_control("Ability", required=True, **state.bind_choice("neurons-ability", names, "ability", ability))
-
-from maet_core.importance import cell_table
+    ability = st.segmented_control(
+        "Ability", required=True, **state.bind_choice("neurons-ability", names, "ability", ability)
+    )
 
 rule = controls(recipe, ability)
 keys = resources.key_neurons(recipe, ability, rule)
 control = resources.key_neurons(recipe, ability, rule.model_copy(update={"method": "random", "scores": None}))
-table, control_table = cell_table(keys), cell_table(control)
+table, control_table = resources.cell_table(keys), resources.cell_table(control)
 anatomy = keys.scores.base.anatomy
 density = cells.density_cells(table)
 rows, columns = cells.axes(density, cells.order(anatomy), anatomy.layers)
@@ -168,7 +166,10 @@ scale = cells.density_scale([table, control_table])
 
 charts.numbers(
     (f"{keys.count:,}", f"key of {keys.total:,} neurons ({100 * keys.count / max(keys.total, 1):.3g} %)"),
-    (f"{100 * table['density'].max():.1f} %", f"in the densest cell; random: {100 * control_table['density'].max():.1f} %"),
+    (
+        f"{100 * table['density'].max():.1f} %",
+        f"in the densest cell; random: {100 * control_table['density'].max():.1f} %",
+    ),
 )
 restrict_switch(recipe, ability, rule)
 wide = len(columns) > 12
@@ -187,6 +188,6 @@ with right:
     )
 place = tuple(state.view("cell", ()))
 if place in density:
-    inside(keys, control, place)
+    inside(keys, place)
 else:
     st.caption("Click a cell of the map, or reach it with Tab and the arrow keys and press Enter.")

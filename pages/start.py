@@ -1,12 +1,10 @@
 """What a newcomer sees first: one question, answered by the base and by the merged model, and where to go from there."""
 
-from maet_core.studio import shell
-
-shell.guard()
-
 import streamlit as st
 
-from maet_core.studio import answers, state
+from maet_core.studio import answers, shell, state
+
+shell.guard()
 
 _STEPS = (
     ("models", "Models", "which checkpoints are combined, and whether they fit"),
@@ -18,8 +16,8 @@ _STEPS = (
 
 shell.title(
     "Move an ability into another language",
-    "The ability is added to the base as a difference of weights; no model is trained for it. "
-    "Read the same question answered before and after.",
+    "The same question before and after: what one model learned about an ability in English is added to the base, "
+    "together with what others learned about each language. No examples of the ability in these languages were used.",
 )
 recipe = shell.need_recipe()
 languages = [code for code in recipe.languages if answers.default_question(code)]

@@ -1,14 +1,12 @@
 """Which tensors the ability is added to: the similarity of R(A) and R_Lang, the k2 rule, and changes by hand."""
 
-from maet_core.studio import shell
-
-shell.guard()
-
 import streamlit as st
 
 from maet_core.recipe import Recipe
-from maet_core.studio import cells, charts, resources, state
+from maet_core.studio import cells, charts, resources, shell, state
 from maet_core.studio.heatmap import heatmap
+
+shell.guard()
 
 LEGEND = (
     ("in", "kept"),
@@ -79,9 +77,13 @@ def hand_patterns(recipe: Recipe, ability: str) -> None:
         resources.measured(wanted).select(wanted)  # a pattern that matches nothing is refused here
         state.set_recipe(wanted)
 
-    st.button("Undo all changes by hand", on_click=reset, disabled=not (rule.include or rule.exclude), key="tensors-reset")
+    st.button(
+        "Undo all changes by hand", on_click=reset, disabled=not (rule.include or rule.exclude), key="tensors-reset"
+    )
     with st.expander("Changes by hand as patterns"):
-        st.caption("One a line: a tensor's name, a glob such as `model.layers.3.*`, `layer:2-5`, or `module:down_proj`. Removed wins over added.")
+        st.caption(
+            "One a line: a tensor's name, a glob such as `model.layers.3.*`, `layer:2-5`, or `module:down_proj`. Removed wins over added."
+        )
         for field, label, place in zip(("include", "exclude"), ("Added", "Removed"), st.columns(2), strict=True):
             key = f"tensors-{field}"
             place.text_area(
@@ -129,7 +131,9 @@ if not recipe.abilities:
 names = list(recipe.abilities)
 ability = names[0]
 if len(names) > 1:
-    ability = st.segmented_control("Ability", required=True, **state.bind_choice("tensors-ability", names, "ability", ability))
+    ability = st.segmented_control(
+        "Ability", required=True, **state.bind_choice("tensors-ability", names, "ability", ability)
+    )
 
 k2_slider(recipe, ability)
 measured = resources.measured(recipe)

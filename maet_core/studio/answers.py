@@ -54,10 +54,14 @@ def checkpoint_slot(path: str, label: str = "") -> Slot:
 
 
 def merged_slot(recipe) -> Slot:
-    return Slot("Merged", "live, follows the sliders", recipe.to_yaml(), lambda: resources.live_speaker(recipe, "Merged"))
+    return Slot(
+        "Merged", "live, follows the sliders", recipe.to_yaml(), lambda: resources.live_speaker(recipe, "Merged")
+    )
 
 
-def panel(key: str, slots: list[Slot], question: Question, decoding, *, ask: bool, on_done: Callable | None = None) -> None:
+def panel(
+    key: str, slots: list[Slot], question: Question, decoding, *, ask: bool, on_done: Callable | None = None
+) -> None:
     """Draws one column a slot. With `ask` the models answer now, all at once; otherwise what they said last is shown.
 
     What was said is kept as it comes, so that Stop, or any other interruption, loses nothing.
@@ -130,7 +134,9 @@ def _draw(place, answer: Answer | None, question: Question, running: bool = Fals
     caret = "<span class='caret'></span>" if speaking else ""
     body = html.escape(answer.text.strip()) or ("" if speaking else "<i>(no words)</i>")
     faded = " waiting" if outdated else ""
-    foot = "".join(f"<span class='{kind}'>{html.escape(text)}</span>" for kind, text in _foot(answer, question, speaking))
+    foot = "".join(
+        f"<span class='{kind}'>{html.escape(text)}</span>" for kind, text in _foot(answer, question, speaking)
+    )
     place.html(f"<div class='maet-answer{faded}' dir='auto'>{body}{caret}</div><div class='maet-foot'>{foot}</div>")
 
 
@@ -139,7 +145,9 @@ def _foot(answer: Answer, question: Question, speaking: bool) -> list[tuple[str,
     if not speaking:
         right = is_right(answer.text, question.answer) if question.answer else None
         if right is not None:
-            lines.append(("right", f"✓ right: {question.answer}") if right else ("wrong", f"✗ wrong, expected {question.answer}"))
+            lines.append(
+                ("right", f"✓ right: {question.answer}") if right else ("wrong", f"✗ wrong, expected {question.answer}")
+            )
         end = _ENDS.get(answer.finished or "stopped", answer.finished)
         if end:
             lines.append(("end", end))

@@ -27,7 +27,10 @@ def unit_bars(units: pd.DataFrame, height: int = 170) -> tuple[go.Figure, int]:
     import plotly.graph_objects as go
 
     size = -(-len(units) // MOST_BARS)
-    importance, keys = _pool(units["importance"].to_numpy(float), size), _pool(units["key_neurons"].to_numpy(), size) > 0
+    importance, keys = (
+        _pool(units["importance"].to_numpy(float), size),
+        _pool(units["key_neurons"].to_numpy(), size) > 0,
+    )
     index = np.arange(len(importance)) * size
     figure = go.Figure()
     for chosen, name, colour in ((keys, "holds key neurons", ORANGE), (~keys, "holds none", GREY)):

@@ -5,33 +5,50 @@ from __future__ import annotations
 from maet_core.recipe import Ability, Recipe
 
 
-def ability_weights(name: str, ability: Ability) -> str:
+def equations(recipe: Recipe) -> str:
+    """All of them, aligned at the equals signs."""
+    lines = [_ability_weights(name, ability) for name, ability in recipe.abilities.items()]
+    lines += [_language_weights(recipe), _merged(recipe)]
+    return r"\begin{aligned}" + r" \\[4pt] ".join(lines) + r"\end{aligned}"
+
+
+def _ability_weights(name: str, ability: Ability) -> str:
     """Eq. 2."""
     left = rf"R(A_{{{_text(name)}}})"
     if ability.pack:
-        return rf"{left} = {_text(_last(ability.pack))}"
+        return rf"{left} &= {_text(_last(ability.pack))}"
     right = _term(ability.alpha, rf"(\theta_{{{_text(_last(ability.ability))}}} - \theta_o)", first=True)
     if ability.source_language:
         right += _term(-ability.beta, rf"(\theta_{{{_text(_last(ability.source_language))}}} - \theta_o)")
-    keys = rf"\quad\text{{on the top }}{ability.key_neurons.k1:g}\,\%\text{{ of neurons}}" if ability.key_neurons else ""
-    return f"{left} = {right}{keys}"
+    keys = (
+        rf"\quad\text{{on the top }}{ability.key_neurons.k1:g}\,\%\text{{ of neurons}}" if ability.key_neurons else ""
+    )
+    return f"{left} &= {right}{keys}"
 
 
-def language_weights(recipe: Recipe) -> str:
+def _language_weights(recipe: Recipe) -> str:
     """Eq. 3."""
-    terms = [_term(language.mu, rf"R(L_{{{_text(name)}}})", first=i == 0) for i, (name, language) in enumerate(recipe.languages.items())]
-    return r"R_{\mathrm{Lang}} = " + ("".join(terms) or "0")
+    terms = [
+        _term(language.mu, rf"R(L_{{{_text(name)}}})", first=i == 0)
+        for i, (name, language) in enumerate(recipe.languages.items())
+    ]
+    return r"R_{\mathrm{Lang}} &= " + ("".join(terms) or "0")
 
 
-def merged(recipe: Recipe) -> str:
+def _merged(recipe: Recipe) -> str:
     """Eq. 4, both cases."""
-    inside = "".join(_term(ability.gamma, rf"R(A_{{{_text(name)}}})[t]") for name, ability in recipe.abilities.items())
-    languages = _term(recipe.eta, r"R_{\mathrm{Lang}}[t]")
     if not recipe.abilities:
-        return r"\theta[t] = \theta_o[t] + R_{\mathrm{Lang}}[t]"
+        return r"\theta[t] &= \theta_o[t] + R_{\mathrm{Lang}}[t]"
+    several = len(recipe.abilities) > 1
+    inside = "".join(
+        _term(ability.gamma, rf"R(A_{{{_text(name)}}})[t]" + (rf"\,[t \in T_{{{_text(name)}}}]" if several else ""))
+        for name, ability in recipe.abilities.items()
+    )
+    where = r"t \text{ in at least one } T" if several else rf"t \in T_{{{_text(next(iter(recipe.abilities)))}}}"
+    languages = _term(recipe.eta, r"R_{\mathrm{Lang}}[t]")
     return (
-        r"\theta[t] = \begin{cases}"
-        rf"\theta_o[t]{inside}{languages} & t \in T \\ "
+        r"\theta[t] &= \begin{cases}"
+        rf"\theta_o[t]{inside}{languages} & {where} \\ "
         r"\theta_o[t] + R_{\mathrm{Lang}}[t] & \text{otherwise}"
         r"\end{cases}"
     )

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from maet_core.generation import Speaker
     from maet_core.importance import KeyNeurons
     from maet_core.live import LiveModel
@@ -78,6 +80,18 @@ def measured(recipe: Recipe) -> Measured:
 def key_neurons(recipe: Recipe, ability: str, rule: KeyNeuronRule) -> KeyNeurons:
     """N_i under `rule`, whether or not the recipe uses it. Raises ScoresError for an ability that is a pack."""
     return _key_neurons(str(workspace().path), _structure(recipe), _stamps(recipe), ability, rule, recipe)
+
+
+def cell_table(keys: KeyNeurons) -> pd.DataFrame:
+    """Key neurons by layer and module; see `maet_core.importance.cell_table`."""
+    return _cell_table(id(keys), keys)[0]
+
+
+def unit_table(keys: KeyNeurons, module: str, layer: int | None) -> pd.DataFrame:
+    """The units inside one cell; see `maet_core.importance.unit_table`."""
+    from maet_core import importance
+
+    return importance.unit_table(keys, layer, module)
 
 
 def live(recipe: Recipe) -> LiveModel:
@@ -155,6 +169,14 @@ def _key_neurons(
     return select_key_neurons(scores, rule.k1, rule.scope)
 
 
+@st.cache_resource(show_spinner="Counting key neurons …", max_entries=16)
+def _cell_table(identity: int, _keys: KeyNeurons) -> tuple[pd.DataFrame, KeyNeurons]:
+    from maet_core import importance
+
+    # with the keys, so that they live as long as the entry and no other object can take over their identity
+    return importance.cell_table(_keys), _keys
+
+
 @st.cache_resource(show_spinner="Measuring how far every neuron moved …", max_entries=4)
 def _scores(path: str, structure: str, stamps: tuple, ability: str, rule: KeyNeuronRule, _recipe: Recipe):
     from maet_core.errors import ScoresError
@@ -165,7 +187,9 @@ def _scores(path: str, structure: str, stamps: tuple, ability: str, rule: KeyNeu
         scores = SavedScores(workspace().resolve(rule.scores), base)
     else:
         if _recipe.abilities[ability].pack and rule.method != "random":
-            raise ScoresError(f"abilities.{ability}: a pack holds its key neurons already; choose a checkpoint to look inside")
+            raise ScoresError(
+                f"abilities.{ability}: a pack holds its key neurons already; choose a checkpoint to look inside"
+            )
         scores = locate(rule.method, base, opened(_recipe).abilities[ability].ability, rule.granularity, rule.seed)
     if base.parameters <= HELD_SCORES:
         scores.read = cache(scores.read)
@@ -222,4 +246,6 @@ def _stamp(relative: str) -> tuple:
 
 def _signature(folder: str) -> tuple:
     root = workspace().path / folder
-    return tuple((path.name, _stamp(path) if path.is_dir() else path.stat().st_mtime_ns) for path in sorted(root.iterdir()))
+    return tuple(
+        (path.name, _stamp(path) if path.is_dir() else path.stat().st_mtime_ns) for path in sorted(root.iterdir())
+    )

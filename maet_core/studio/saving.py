@@ -94,7 +94,7 @@ def start(recipe: Recipe, name: str) -> Save:
             stdout=result,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "MAET_PROGRESS": "lines"},
         )
     save = Save(name, folder, process)
     current()[:] = [save]

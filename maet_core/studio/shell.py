@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import logging
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import streamlit.components.v1 as components
 from maet_core.errors import MaetError
 from maet_core.studio import resources, state
 
+_log = logging.getLogger(__name__)
 _PAGES = (
     ("start", "Start", ":material/play_arrow:"),
     ("models", "Models", ":material/dataset:"),
@@ -66,7 +68,9 @@ def need_recipe():
     """The working recipe, or a page that says how to get one and stops."""
     recipe = state.recipe()
     if recipe is None:
-        st.info("There is no recipe yet. Choose a base and what to add to it on the Models page.", icon=":material/info:")
+        st.info(
+            "There is no recipe yet. Choose a base and what to add to it on the Models page.", icon=":material/info:"
+        )
         link("models", "Go to Models")
         st.stop()
     return recipe
@@ -84,6 +88,7 @@ class calmly:
         if isinstance(error, MaetError):
             st.error(str(error), icon=":material/error:")
             return True
+        _log.error("in the app", exc_info=error)
         st.error("Something went wrong inside the app. Your recipe is kept; try again, or reload the page.")
         with st.expander("Details for a bug report"):
             st.code("".join(traceback.format_exception(error)), language=None)

@@ -163,7 +163,9 @@ def _take_in(shown: dict[str, str]) -> None:
 
 def _differences(saved: dict, now: dict) -> dict[str, str]:
     before, after = dict(_leaves(saved)), dict(_leaves(now))
-    changed = {field: json.dumps(value, ensure_ascii=False) for field, value in after.items() if before.get(field) != value}
+    changed = {
+        field: json.dumps(value, ensure_ascii=False) for field, value in after.items() if before.get(field) != value
+    }
     return changed | {field: "" for field in before if field not in after}
 
 

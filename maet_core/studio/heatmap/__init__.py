@@ -89,9 +89,7 @@ def heatmap(
             "rows": list(rows),
             "columns": list(columns),
             "values": [[cell and cell.value for cell in line] for line in grid],
-            "texts": [
-                ["" if cell is None else scale.number(cell.value) for cell in line] for line in grid
-            ],
+            "texts": [["" if cell is None else scale.number(cell.value) for cell in line] for line in grid],
             "names": [
                 [
                     cell and _describe(row, column, column_title, cell, scale)
