@@ -6,6 +6,7 @@ parameters train is chosen by name; the others are not touched by a bit.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import shutil
@@ -83,8 +84,8 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[str, str]
 def pack(examples: Sequence[Example], row_tokens: int, answers_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Examples laid end to end in rows: token ids and labels, both int64 [rows, row_tokens]; the rest is dropped.
 
-    With `answers_only` the labels of prompts, and of texts without a prompt, are `IGNORED`, and an example that
-    would be cut by a row's end moves to the next row, so that no answer is learned without its question.
+    With `answers_only` the labels of prompts are `IGNORED` (a text without a prompt counts whole), and an example
+    that would be cut by a row's end moves to the next row, so that no answer is learned without its question.
     """
     ids: list[int] = []
     labels: list[int] = []
@@ -96,7 +97,7 @@ def pack(examples: Sequence[Example], row_tokens: int, answers_only: bool) -> tu
             if room < len(example.tokens):
                 ids += [example.tokens[-1]] * room
                 labels += [IGNORED] * room
-            shown = example.answer_start or len(example.tokens)
+            shown = max(1, example.answer_start)
             labels += [IGNORED] * shown + list(example.tokens[shown:])
         else:
             labels += example.tokens
@@ -197,13 +198,15 @@ def save_checkpoint(
     out.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
-        state = {name: tensor.detach().to(dtype) for name, tensor in model.state_dict().items()}
-        kept = model.config.dtype
-        model.config.dtype = dtype
-        try:
-            model.save_pretrained(part, state_dict=state)
-        finally:
-            model.config.dtype = kept
+        cast: dict[int, torch.Tensor] = {}  # by storage, so that tied tensors stay one
+        state = {
+            name: cast.setdefault(tensor.data_ptr(), tensor.detach().to(dtype))
+            for name, tensor in model.state_dict().items()
+        }
+        model.save_pretrained(part, state_dict=state)
+        config = copy.deepcopy(model.config)  # save_pretrained wrote the dtype of the model in memory
+        config.dtype = dtype
+        config.save_pretrained(part)
         tokenizer.save_pretrained(part)
         os.chmod(part, 0o755)
         os.rename(part, out)
