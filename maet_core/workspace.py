@@ -294,4 +294,4 @@ def _question(path: Path, number: int, line: str) -> Question:
 
 def _shorten(error: MaetError, path: Path) -> str:
     """The message without the leading path, which the table shows beside it."""
-    return str(error).removeprefix(f"{path}: ")
+    return str(error).replace(f"{path}/", "").removeprefix(f"{path}: ")

@@ -1,5 +1,7 @@
 """Models side by side on one question, streamed at the same time, with the same decoding."""
 
+import functools
+
 import streamlit as st
 
 from maet_core.studio import answers, resources, shell, state
@@ -9,7 +11,8 @@ shell.guard()
 
 MOST_MODELS = 4
 BASE, MERGED = "base", "merged"
-DECODING = {"length": 96, "temperature": 0.0, "seed": 0}
+# name in the view: lowest, highest, default
+DECODING = {"length": (1, 1024, 96), "temperature": (0.0, 2.0, 0.0), "seed": (0, 2**31 - 1, 0)}
 
 
 def choose_slots(recipe) -> list[answers.Slot]:
@@ -41,26 +44,30 @@ def choose_slots(recipe) -> list[answers.Slot]:
 def choose_decoding():
     from maet_core.generation import Decoding
 
-    length, heat, seed = (state.view(name, default) for name, default in DECODING.items())
+    length, heat, seed = (setting(name) for name in DECODING)
     kind = "greedy" if heat == 0 else f"temperature {heat:g}"
     with st.popover(
         f"{kind}, at most {length} tokens", icon=":material/settings:", help="The same decoding for all models"
     ):
-        number("Longest answer (tokens)", "length", 1, 1024, 16)
-        number("Temperature (0 is greedy)", "temperature", 0.0, 2.0, 0.1)
-        number("Seed", "seed", 0, 2**31 - 1, 1)
+        number("Longest answer (tokens)", "length", 16)
+        number("Temperature (0 is greedy)", "temperature", 0.1)
+        number("Seed", "seed", 1)
     return Decoding(int(length), float(heat), seed=int(seed))
 
 
-def number(label: str, name: str, low: float, high: float, step: float) -> None:
-    key = f"compare-{name}"
+def setting(name: str) -> float:
+    low, high, default = DECODING[name]
+    value = state.view(name, default)
+    return value if low <= value <= high else default
+
+
+def number(label: str, name: str, step: float) -> None:
+    key, (low, high, _) = f"compare-{name}", DECODING[name]
 
     def changed() -> None:
         state.set_view(name, st.session_state[key])
 
-    st.number_input(
-        label, low, high, step=step, key=state.bind(key, state.view(name, DECODING[name])), on_change=changed
-    )
+    st.number_input(label, low, high, step=step, key=state.bind(key, setting(name)), on_change=changed)
 
 
 shell.title("Compare", "The same question, the same decoding, several models at once.")
@@ -77,10 +84,20 @@ if not slots:
 elif question is None:
     st.info("Type a question above; all models will get it at once.")
 else:
-    ask = button.button("Ask all models", type="primary", key="compare-ask", icon=":material/play_arrow:")
+    # The flag, not the button's own value: two keys stand for this button, one before and one after an answer.
+    ask = st.session_state.pop("_compare_ask", False)
+    ask_button = functools.partial(
+        button.button,
+        "Ask all models",
+        type="primary",
+        icon=":material/play_arrow:",
+        on_click=lambda: st.session_state.update(_compare_ask=True),
+    )
     if ask:
         # A click on Stop reruns the page, which ends the stream at its next word; what was said is kept.
         button.button("Stop", key="compare-stop", icon=":material/stop:")
+    else:
+        ask_button(key="compare-ask")
     answers.panel("compare", slots, question, decoding, ask=ask)
     if ask:
-        button.button("Ask all models", type="primary", key="compare-again", icon=":material/play_arrow:")
+        ask_button(key="compare-again")

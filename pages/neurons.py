@@ -1,6 +1,7 @@
 """Where an ability sits: key neurons by layer and module, beside as many random ones, and the units inside a cell."""
 
 import streamlit as st
+from pydantic import ValidationError
 
 from maet_core.recipe import KeyNeuronRule, Recipe
 from maet_core.studio import cells, charts, resources, shell, state
@@ -17,7 +18,10 @@ SCOPES = {"global": "the whole model", "per-tensor": "each tensor"}
 def current_rule(recipe: Recipe, ability: str) -> KeyNeuronRule:
     """The recipe's rule; where it has none, what this page was last set to."""
     rule = recipe.abilities[ability].key_neurons
-    return rule or KeyNeuronRule.model_validate(state.view("rule", {}))
+    try:
+        return rule or KeyNeuronRule.model_validate(state.view("rule", {}))
+    except ValidationError:  # a link with a rule that makes no sense
+        return KeyNeuronRule()
 
 
 def set_rule(recipe: Recipe, ability: str, rule: KeyNeuronRule) -> None:
@@ -76,7 +80,7 @@ def draw_map(table, rows, columns, scale, key: str, heading: str, with_shares: b
         scale,
         key=key,
         on_pick=lambda module, layer: state.set_view("cell", [module, layer]),
-        selected=tuple(state.view("cell", ())) or None,
+        selected=state.cell(),
         row_shares=modules,
         column_shares=layers,
         shares_title="share of all key",
@@ -186,7 +190,7 @@ with right:
         f"**Control** · {control.count:,} random neurons, same colours",
         with_shares=True,
     )
-place = tuple(state.view("cell", ()))
+place = state.cell()
 if place in density:
     inside(keys, place)
 else:

@@ -36,8 +36,6 @@ else:
     answers.panel_auto("start", [answers.base_slot(recipe), answers.merged_slot(recipe)], question)
 
 st.subheader("Look inside, then change it")
-for page, label, says in _STEPS:
-    name, what = st.columns([1, 6], vertical_alignment="center")
-    with name:
-        shell.link(page, label)
-    what.markdown(says)
+with st.container(gap="xsmall"):
+    for page, label, says in _STEPS:
+        shell.link(page, f"**{label}** · {says}")

@@ -17,23 +17,6 @@ LEGEND = (
 )
 
 
-def toggled(recipe: Recipe, ability: str, rows: list) -> Recipe:
-    """The recipe after a click on a cell: all its tensors in, or all out when all were in. Undoing the rule leaves no trace."""
-    rule = recipe.abilities[ability].tensors
-    names = {row.name for row in rows}
-    wanted = not all(row.selected for row in rows)
-    include = [pattern for pattern in rule.include if pattern not in names]
-    exclude = [pattern for pattern in rule.exclude if pattern not in names]
-    for row in rows:
-        by_rule = row.selected == (row.by == "rule")
-        if wanted and not by_rule:
-            include.append(row.name)
-        elif not wanted and by_rule:
-            exclude.append(row.name)
-    content = rule.model_copy(update={"include": sorted(include), "exclude": sorted(exclude)})
-    return recipe.with_value(f"abilities.{ability}.tensors", content.model_dump())
-
-
 def k2_slider(recipe: Recipe, ability: str) -> None:
     def changed() -> None:
         state.change(f"abilities.{ability}.tensors.k2", float(st.session_state["tensors-k2"]))
@@ -148,7 +131,7 @@ rows, columns = cells.axes(places, cells.order(anatomy), anatomy.layers)
 
 
 def picked(module: str, layer: str) -> None:
-    state.set_recipe(toggled(recipe, ability, places[module, layer]))
+    state.set_recipe(cells.toggled(recipe, ability, places[module, layer]))
 
 
 totals(selection)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from maet_core.anatomy import Anatomy
+from maet_core.recipe import Recipe
 from maet_core.studio.heatmap import DIVERGING, Cell, Scale, Share
 
 if TYPE_CHECKING:
@@ -93,6 +94,23 @@ def similarity_scale(cells: dict[Place, Cell]) -> Scale:
     """Symmetric about 0, as far as the values go."""
     reach = max((abs(cell.value) for cell in cells.values()), default=0.0)
     return Scale("cosine of R(A) and R_Lang", -max(reach, 0.01), max(reach, 0.01), DIVERGING, "{:+.2f}")
+
+
+def toggled(recipe: Recipe, ability: str, rows: list[Row]) -> Recipe:
+    """The recipe after a click on a cell: all its tensors in, or all out when all were in. Undoing the rule leaves no trace."""
+    rule = recipe.abilities[ability].tensors
+    names = {row.name for row in rows}
+    wanted = not all(row.selected for row in rows)
+    include = [pattern for pattern in rule.include if pattern not in names]
+    exclude = [pattern for pattern in rule.exclude if pattern not in names]
+    for row in rows:
+        by_rule = row.selected == (row.by == "rule")
+        if wanted and not by_rule:
+            include.append(row.name)
+        elif not wanted and by_rule:
+            exclude.append(row.name)
+    content = rule.model_copy(update={"include": sorted(include), "exclude": sorted(exclude)})
+    return recipe.with_value(f"abilities.{ability}.tensors", content.model_dump())
 
 
 def order(anatomy: Anatomy) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import streamlit.components.v1 as components
 from maet_core.errors import MaetError
 from maet_core.studio import resources, state
 
+_INSIDE = "_inside_the_shell"
 _log = logging.getLogger(__name__)
 _PAGES = (
     ("start", "Start", ":material/play_arrow:"),
@@ -44,14 +45,18 @@ def run() -> None:
         _sidebar()
     if text := state.take_notice():
         st.warning(text, icon=":material/info:")
-    with calmly():
-        page.run()
+    st.session_state[_INSIDE] = True
+    try:
+        with calmly():
+            page.run()
+    finally:
+        st.session_state[_INSIDE] = False
 
 
 def guard() -> None:
     """First line of every page. A cold link to a page runs it without app.py; this shows the way through app.py instead."""
-    if not _navigation.registered:
-        _navigation()
+    if not st.session_state.get(_INSIDE):
+        _navigation()  # Streamlit remembers it for the whole process, and app.py runs first from now on
         st.rerun()
 
 
@@ -121,18 +126,8 @@ def guarded(callback: Callable) -> Callable:
     return calm
 
 
-class _Navigation:
-    """Streamlit remembers the pages for the whole process once st.navigation has run; so does this."""
-
-    registered = False
-
-    def __call__(self):
-        page = st.navigation([_page(name) for name, _, _ in _PAGES])
-        _Navigation.registered = True
-        return page
-
-
-_navigation = _Navigation()
+def _navigation():
+    return st.navigation([_page(name) for name, _, _ in _PAGES])
 
 
 def _page(name: str):
@@ -155,12 +150,12 @@ def _sidebar() -> None:
                 lines.append((f"{name} −", ability.source_language))
         lines += [(name, language.pack or language.checkpoint) for name, language in recipe.languages.items()]
         rows = "".join(
-            f"<dt>{html.escape(key)}</dt><dd title='{html.escape(path, quote=True)}'>{html.escape(Path(path).stem)}</dd>"
+            f"<span>{html.escape(key)}</span><span title='{html.escape(path, quote=True)}'>{html.escape(Path(path).stem)}</span>"
             for key, path in lines
         )
         changed = " <em>· changed</em>" if state.is_changed() else ""
         st.html(
-            f"<div class='maet-recipe'><h2>Recipe {html.escape(state.recipe_name() or 'unsaved')}{changed}</h2><dl>{rows}</dl>"
+            f"<div class='maet-recipe'><h2>Recipe {html.escape(state.recipe_name() or 'unsaved')}{changed}</h2><div>{rows}</div>"
             f"<p>Workspace {html.escape(resources.workspace().path.name)}</p></div>"
         )
 

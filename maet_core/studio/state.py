@@ -69,8 +69,18 @@ def restore() -> None:
 
 
 def view(key: str, default: Any = None) -> Any:
-    """What a page looks at (a cell, a locator, a question), kept while the person visits other pages."""
-    return st.session_state.get(_VIEW, {}).get(key, default)
+    """What a page looks at (a cell, a question), kept while the person visits other pages.
+
+    It may come from a link that somebody wrote: a value of another type than the default's is not taken.
+    """
+    value = st.session_state.get(_VIEW, {}).get(key, default)
+    return value if default is None or type(value) is type(default) else default
+
+
+def cell() -> tuple[str, str] | None:
+    """The (module, layer) that has been clicked last."""
+    value = view("cell", [])
+    return tuple(value) if len(value) == 2 and all(isinstance(part, str) for part in value) else None
 
 
 def set_view(key: str, value: Any) -> None:

@@ -1,0 +1,231 @@
+"""Every page starts, and what a person sets ends up in the recipe, the URL and on the other pages."""
+
+import json
+
+import pytest
+import streamlit as st
+
+from maet_core.recipe import Recipe
+from maet_core.studio import resources
+
+PAGES = ("start", "models", "neurons", "tensors", "merge", "compare")
+
+
+def html_text(app) -> str:
+    """All that the page's own HTML says."""
+    return " ".join(element.proto.body for element in app.get("html"))
+
+
+def recipe_of(app) -> Recipe:
+    return app.session_state["_recipe"]
+
+
+def no_complaint(app) -> None:
+    assert not app.exception
+    assert [element.value for element in app.error] == []
+    assert [element.value for element in app.warning] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_starts_with_the_demo_recipe(app, page):
+    test = app(page)
+    no_complaint(test)
+    assert recipe_of(test).base == "models/base"
+    assert test.query_params["recipe"] == "demo" or test.query_params["recipe"] == ["demo"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_in_an_empty_workspace_says_what_to_do(app, page, tmp_path, monkeypatch):
+    monkeypatch.setenv("MAET_WORKSPACE", str(tmp_path / "empty"))
+    monkeypatch.setattr(resources, "DEMO_ASSETS", tmp_path / "nothing")
+    test = app(page)
+    no_complaint(test)
+    assert test.info
+
+
+@pytest.mark.parametrize("page", ("models", "tensors", "merge"))
+def test_a_damaged_model_is_one_calm_message(app, workspace, page):
+    (workspace / "models" / "lang-sw" / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    test = app(page)
+    assert not test.exception
+    if page == "models":
+        table = test.dataframe[0].value.set_index("name")
+        assert table.loc["lang-sw", "fits"] == "cannot be read"
+        assert table.loc["lang-bn", "fits"] == "yes"
+    else:
+        said = " ".join(element.value for element in test.error)
+        assert "sw" in said
+        assert "Traceback" not in said
+
+
+def test_start_answers_by_itself_and_keeps_the_answers(app):
+    test = app("start")
+    said = test.session_state["_answers"]["start"]["answers"]
+    assert set(said) == {"Base", "Merged"}
+    assert all(answer.finished in ("end", "length") for answer in said.values())
+    test.run()
+    assert test.session_state["_answers"]["start"]["answers"] == said
+
+
+def test_k1_moves_the_key_neurons_and_the_recipe(app):
+    test = app("neurons")
+    before = html_text(test)
+    test.select_slider[0].set_value(20.0).run()
+    no_complaint(test)
+    assert recipe_of(test).abilities["math"].key_neurons.k1 == 20.0
+    assert html_text(test) != before
+
+
+def test_neurons_without_a_rule_in_the_recipe_leave_the_recipe_alone(app):
+    test = app("neurons")
+    test.toggle[0].set_value(False).run()
+    assert recipe_of(test).abilities["math"].key_neurons is None
+    test.select_slider[0].set_value(10.0).run()
+    no_complaint(test)
+    assert recipe_of(test).abilities["math"].key_neurons is None
+    assert "10 %" in html_text(test)
+    test.toggle[0].set_value(True).run()
+    assert recipe_of(test).abilities["math"].key_neurons.k1 == 10.0
+
+
+def test_a_link_to_a_cell_shows_the_units_inside(app):
+    test = app("neurons", cell=json.dumps(["down_proj", "1"]))
+    no_complaint(test)
+    assert "Inside layer 1 · down_proj" in [element.value for element in test.subheader]
+    assert len(test.dataframe) == 1
+
+
+@pytest.mark.parametrize(
+    "cell", ['["down_proj", "99"]', '["<script>", "1"]', "[1", "7", "null", "[[], {}]", '{"a": 1}']
+)
+def test_a_link_to_a_cell_that_is_not_there_is_harmless(app, cell):
+    test = app("neurons", cell=cell)
+    assert not test.exception
+    assert [element.value for element in test.error] == []
+
+
+def test_k2_moves_the_selection(app):
+    test = app("tensors")
+    assert test.slider[0].value == 80.0
+    test.slider[0].set_value(0.0).run()
+    no_complaint(test)
+    assert recipe_of(test).abilities["math"].tensors.k2 == 0.0
+    assert "<b>0</b>" in html_text(test)
+
+
+def test_patterns_by_hand_and_undo(app):
+    test = app("tensors")
+    test.text_area(key="tensors-exclude").set_value("module:down_proj").run()
+    no_complaint(test)
+    assert recipe_of(test).abilities["math"].tensors.exclude == ["module:down_proj"]
+    test.text_area(key="tensors-include").set_value("no.such.tensor").run()
+    assert "matches no tensor" in test.warning[0].value
+    assert recipe_of(test).abilities["math"].tensors.include == []
+    test.button(key="tensors-reset").click().run()
+    no_complaint(test)
+    assert recipe_of(test).abilities["math"].tensors.exclude == []
+
+
+def test_slider_and_number_field_are_one_value(app):
+    test = app("merge")
+    slider, number = "merge-abilities.math.gamma", "merge-abilities.math.gamma-number"
+    test.slider(key=slider).set_value(1.5).run()
+    assert test.number_input(key=number).value == 1.5
+    test.number_input(key=number).set_value(7.25).run()
+    no_complaint(test)
+    assert recipe_of(test).abilities["math"].gamma == 7.25
+    assert test.slider(key=slider).value == 7.25
+    assert "7.25" in test.latex[0].value
+
+
+def test_the_link_carries_what_differs_and_only_that(app):
+    test = app("merge")
+    test.slider(key="merge-languages.sw.mu").set_value(0.8).run()
+    shown = {key: value if isinstance(value, str) else value[0] for key, value in test.query_params.items()}
+    assert shown == {"recipe": "demo", "languages.sw.mu": "0.8"}
+    again = app("merge", **{"recipe": "demo", "languages.sw.mu": "0.8"})
+    assert recipe_of(again) == recipe_of(test)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("eta", "banana"),
+        ("eta", '"text"'),
+        ("eta", "NaN"),
+        ("base", '"../../etc"'),
+        ("base", '"/etc"'),
+        ("abilities.math.tensors.k2", "500"),
+        ("abilities.math.nonsense", "1"),
+        ("eta.deeper.still", "1"),
+        ("recipe", "../../etc/passwd"),
+        ("models", "{{"),
+    ],
+)
+def test_a_link_that_cannot_be_followed_leaves_the_recipe_as_it_was(app, field, value):
+    test = app("merge", **{"recipe": "demo", field: value})
+    assert not test.exception
+    assert test.warning
+    assert recipe_of(test).base == "models/base"
+    assert recipe_of(test).eta == 1.0
+
+
+def test_save_and_load_a_recipe(app, workspace):
+    test = app("merge")
+    test.slider(key="merge-eta").set_value(0.5).run()
+    test.text_input(key="merge-recipe-name").set_value("half").run()
+    test.button(key="merge-save-recipe").click().run()
+    no_complaint(test)
+    saved = Recipe.load(workspace / "recipes" / "half.yaml")
+    assert (saved.eta, saved.base) == (0.5, "../models/base")
+    test.selectbox(key="merge-recipe").select("demo").run()
+    assert recipe_of(test).eta == 1.0
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "", "a/b", "..", ".hidden"])
+def test_names_that_lead_out_of_the_workspace_are_refused(app, workspace, name):
+    test = app("merge")
+    test.text_input(key="merge-recipe-name").set_value(name).run()
+    test.button(key="merge-save-recipe").click().run()
+    assert not test.exception
+    assert "expected a name" in test.warning[0].value
+    assert [path.name for path in workspace.parent.iterdir()] == ["workspace"]
+    assert [path.name for path in (workspace / "recipes").iterdir()] == ["demo.yaml"]
+
+
+def test_models_choice_becomes_the_recipe(app):
+    test = app("models")
+    test.multiselect(key="models-languages").set_value(["models/lang-bn"]).run()
+    no_complaint(test)
+    assert list(recipe_of(test).languages) == ["bn"]
+    test.multiselect(key="models-languages").set_value(["models/lang-bn", "models/lang-sw"]).run()
+    assert recipe_of(test).languages["sw"].checkpoint == "models/lang-sw"
+    test.selectbox(key="models-source").select("(none)").run()
+    no_complaint(test)
+    assert recipe_of(test).abilities["math"].source_language is None
+    assert recipe_of(test).abilities["math"].beta == 0
+
+
+def test_compare_asks_all_models(app):
+    test = app("compare")
+    test.multiselect(key="compare-models").set_value(["base", "merged", "models/lang-sw"]).run()
+    test.number_input(key="compare-length").set_value(5).run()
+    test.button(key="compare-ask").click().run()
+    no_complaint(test)
+    said = test.session_state["_answers"]["compare"]["answers"]
+    assert {label: answer.tokens for label, answer in said.items()} == {"Base": 5, "Merged": 5, "lang-sw": 5}
+    assert html_text(test).count("5 tokens") == 3
+
+
+def test_user_text_is_escaped(app):
+    test = app("compare")
+    test.get("button_group")[0].set_value("typed").run()
+    test.text_area(key="compare-typed").set_value("<img src=x onerror=alert(1)>").run()
+    no_complaint(test)
+    assert "&lt;img" in html_text(test)
+    assert "<img" not in html_text(test)
+
+
+def test_the_pages_are_the_files():
+    assert {path.stem for path in (resources.PROJECT / "pages").glob("*.py")} == set(PAGES)
+    assert st.get_option("server.address") == "127.0.0.1"
