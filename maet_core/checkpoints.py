@@ -11,7 +11,6 @@ import os
 import re
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -24,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from maet_core import identity
 from maet_core.anatomy import Anatomy, read_anatomy
 from maet_core.errors import CheckpointError
+from maet_core.progress import each
 
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -129,8 +129,7 @@ class SafetensorsFile:
         known = identity.lookup(self.path)
         if known is None:
             self.digests = self.digests or identity.BlockDigests()
-            with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-                known = dict(zip(self.tensors, pool.map(self._digest, self.tensors.values()), strict=True))
+            known = dict(zip(self.tensors, each(list(self.tensors.values()), self._digest, "hashing"), strict=True))
             identity.store(self.path, known)
         self.digests = None
         return known

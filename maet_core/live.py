@@ -12,7 +12,8 @@ import transformers
 
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError
-from maet_core.merging.combine import CHUNK_ELEMENTS, Combiner
+from maet_core.kernels import CHUNK_ELEMENTS
+from maet_core.merging.combine import Combiner
 from maet_core.merging.plan import Addend, MergePlan, plan_merge
 from maet_core.recipe import Recipe
 from maet_core.selection import Measured, Selection, measure

@@ -1,6 +1,9 @@
 """How long work tells where it is and learns that it should stop."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from maet_core.errors import Cancelled
 
@@ -17,3 +20,32 @@ def tell(progress: Progress | None, halted: Halted | None, phase: str, done: int
         raise Cancelled(f"stopped during: {phase}")
     if progress:
         progress(phase, done, total)
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def each(
+    items: Sequence[Item],
+    work: Callable[[Item], Result],
+    phase: str,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> list[Result]:
+    """`work` on every item, on a few threads; the results in the order of the items. The first exception ends it all."""
+    results: list[Result] = []
+    with ThreadPoolExecutor(max_workers=threads()) as pool:
+        try:
+            for result in pool.map(work, items):
+                tell(progress, halted, phase, len(results), len(items))
+                results.append(result)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return results
+
+
+def threads() -> int:
+    """How many threads share the work: the disk and the memory are busy with four."""
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

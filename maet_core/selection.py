@@ -7,7 +7,7 @@ cosine similarity for any α, β and μ, and with it T_i for any k2, then costs 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -15,16 +15,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from maet_core import equations
+from maet_core import equations, kernels
 from maet_core.anatomy import Place
 from maet_core.counting import percent_count
 from maet_core.errors import RecipeError
-from maet_core.progress import Halted, Progress, tell
+from maet_core.progress import Halted, Progress, each
 from maet_core.recipe import Recipe, TensorRule
 from maet_core.sources import Sources
-from maet_core.weights.differences import finite
+from maet_core.weights.differences import widened
 
-CHUNK_ELEMENTS = 1 << 20
 # Below this share of its parts' squares a sum has lost too many digits to cancellation; it is then computed from the weights.
 _CANCELLATION = 1e-4
 # Cosines that agree to this many decimals are a tie: beyond it the order of summation decides.
@@ -118,9 +117,11 @@ class Measured:
                 for key, settings in recipe.languages.items()
                 if settings.mu != 0 and sources.languages[key].touches(name)
             ]
+            own = own.double()
             ability_square += float(own @ own)
             total = equations.language_sum(parts)
             if total is not None:
+                total = total.double()
                 language_square += float(total @ total)
                 inner += float(own @ total)
         return inner, ability_square, language_square
@@ -128,33 +129,41 @@ class Measured:
 
 def measure(sources: Sources, progress: Progress | None = None, halted: Halted | None = None) -> Measured:
     """Reads every tensor that an ability changes once, in chunks, and keeps its inner products in float64."""
-    products: dict[str, dict[str, _Products]] = {name: {} for name in sources.abilities}
     names = [name for name, info in sources.base.tensors.items() if info.mergeable]
-    for done, name in enumerate(names):
-        tell(progress, halted, "measuring similarity", done, len(names))
-        touching = {key: weights for key, weights in sources.abilities.items() if weights.touches(name)}
-        grams: dict[str, np.ndarray] = {}
-        for start, stop, base in _chunks(sources, name) if touching else ():
-            languages = [
-                part.chunk(name, start, stop, base) if part.touches(name) else torch.zeros_like(base)
-                for part in sources.languages.values()
-            ]
-            for key, weights in touching.items():
-                own = [weights.part_chunk(part, name, start, stop, base) for part in weights.parts]
-                matrix = torch.stack(own + languages)
-                grams[key] = grams.get(key, 0.0) + (matrix @ matrix.T).numpy()
-        for key, gram in grams.items():
-            products[key][name] = _Products(gram)
+    found = each(names, lambda name: _inner_products(sources, name), "measuring similarity", progress, halted)
+    products: dict[str, dict[str, _Products]] = {ability: {} for ability in sources.abilities}
+    for name, grams in zip(names, found, strict=True):
+        for ability, gram in grams.items():
+            products[ability][name] = _Products(gram)
     return Measured(sources, products)
 
 
-def _chunks(sources: Sources, name: str):
-    """(start, stop, base values in float64) over one tensor."""
-    total = sources.base.tensors[name].numel
-    for start in range(0, total, CHUNK_ELEMENTS):
-        stop = min(start + CHUNK_ELEMENTS, total)
-        values = finite(sources.base.read(name, start, stop).reshape(-1), sources.base.source, name, start)
-        yield start, stop, values.double()
+def _inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
+    """Per ability that changes the tensor, all inner products of its differences and the languages'."""
+    touching = {key: weights for key, weights in sources.abilities.items() if weights.touches(name)}
+    grams: dict[str, np.ndarray] = {}
+    for start, stop, base in _chunks(sources, name) if touching else ():
+        languages = [
+            part.chunk(name, start, stop, base) if part.touches(name) else None for part in sources.languages.values()
+        ]
+        for key, weights in touching.items():
+            own = [weights.part_chunk(part, name, start, stop, base) for part in weights.parts]
+            vectors = [None if vector is None else vector.numpy() for vector in (*own, *languages)]
+            gram = grams.setdefault(key, np.zeros((len(vectors), len(vectors))))
+            for i, first in enumerate(vectors):
+                for j, second in enumerate(vectors[: i + 1]):
+                    if first is not None and second is not None:
+                        gram[i, j] += kernels.inner_product(first, second)
+    return {key: np.tril(gram) + np.tril(gram, -1).T for key, gram in grams.items()}
+
+
+def _chunks(sources: Sources, name: str) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """(start, stop, base values) over one tensor, in the precision of the merge."""
+    total, dtype = sources.base.tensors[name].numel, sources.precision(name)
+    for start in range(0, total, kernels.CHUNK_ELEMENTS):
+        stop = min(start + kernels.CHUNK_ELEMENTS, total)
+        stored = sources.base.read(name, start, stop).reshape(-1)
+        yield start, stop, widened(stored, sources.base.source, name, start, dtype)
 
 
 def choose(

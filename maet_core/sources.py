@@ -11,6 +11,7 @@ from maet_core.checkpoints import Checkpoint, SafetensorsFile
 from maet_core.errors import MaetError, PackError, RecipeError, ScoresError
 from maet_core.identity import file_stamp
 from maet_core.importance import KeyNeurons, SavedScores, locate, select_key_neurons
+from maet_core.progress import Halted, Progress
 from maet_core.recipe import Ability, KeyNeuronRule, Recipe
 from maet_core.weights.ability import AbilityWeights
 from maet_core.weights.differences import Difference, Models, locate_source
@@ -32,12 +33,18 @@ class Sources:
     languages: dict[str, Difference]
 
     @classmethod
-    def open(cls, recipe: Recipe, folder: str | Path = ".") -> Sources:
+    def open(
+        cls,
+        recipe: Recipe,
+        folder: str | Path = ".",
+        progress: Progress | None = None,
+        halted: Halted | None = None,
+    ) -> Sources:
         """`folder` is what relative paths of the recipe start from. Raises InputError naming the field that does not fit."""
         folder = Path(folder)
         base = _named("base", lambda: Checkpoint.open(locate_source(recipe.base, folder)))
         base.source = recipe.base
-        opener = _Opener(base, folder)
+        opener = _Opener(base, folder, progress, halted)
         abilities = {name: opener.ability(f"abilities.{name}", ability) for name, ability in recipe.abilities.items()}
         languages = {
             name: opener.difference(f"languages.{name}", language.checkpoint, language.pack, "language")
@@ -102,8 +109,8 @@ class Sources:
 
 
 class _Opener:
-    def __init__(self, base: Checkpoint, folder: Path):
-        self.base, self.folder = base, folder
+    def __init__(self, base: Checkpoint, folder: Path, progress: Progress | None = None, halted: Halted | None = None):
+        self.base, self.folder, self.progress, self.halted = base, folder, progress, halted
         self._models = Models(base, folder)
 
     def ability(self, field: str, ability: Ability) -> AbilityWeights:
@@ -138,7 +145,7 @@ class _Opener:
                     raise ScoresError(
                         f"{field}: the recipe says {wanted}, the scores in {rule.scores} were made with {found}"
                     )
-        return select_key_neurons(scores, rule.k1, rule.scope)
+        return select_key_neurons(scores, rule.k1, rule.scope, self.progress, self.halted)
 
     def _pack(self, source: str, kind: str) -> PackDifference:
         return PackDifference(_existing(source, self.folder, PackError), self.base, kind, source)

@@ -90,8 +90,8 @@ def select(recipe: Path, as_json: bool) -> None:
     from maet_core.sources import Sources
 
     loaded = Recipe.load(recipe)
-    sources = Sources.open(loaded, recipe.parent)
     with shown_progress() as progress:
+        sources = Sources.open(loaded, recipe.parent, progress)
         selections = measure(sources, progress).select(loaded)
     if as_json:
         abilities = {

@@ -57,8 +57,8 @@ def locate(
     scores = importance.locate(method, checkpoint, difference, granularity, seed, include)
     with shown_progress() as progress:
         importance.save_scores(scores, output, progress)
-    saved = importance.SavedScores(output, checkpoint)
-    keys = importance.select_key_neurons(saved, k1)
+        saved = importance.SavedScores(output, checkpoint)
+        keys = importance.select_key_neurons(saved, k1, progress=progress)
     cells = importance.cell_table(keys)
     result = {
         "output": str(output),

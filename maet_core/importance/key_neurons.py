@@ -10,10 +10,10 @@ from math import prod
 import numpy as np
 import torch
 
+from maet_core import kernels
 from maet_core.counting import percent_count
 from maet_core.importance.scores import Scores, unit_axis
-
-CHUNK = 1 << 20
+from maet_core.progress import Halted, Progress, each
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,12 @@ class KeyNeurons:
         shape = self.scores.shapes[name]
         return self._chosen(name, 0, prod(shape)).reshape(shape)
 
-    def mask(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor | None:
-        """Whether each parameter belongs to a key neuron: bool, elements `start` to `stop` of the flattened tensor.
-
-        None where the tensor has no key neuron at all.
-        """
-        if not self.counts.get(name):
-            return None
+    def mask(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Whether each parameter belongs to a key neuron: bool, elements `start` to `stop` of the flattened tensor."""
         info = self.scores.base.tensors[name]
         stop = info.numel if stop is None else stop
+        if not self.counts.get(name):
+            return torch.zeros(stop - start, dtype=torch.bool)
         if self.scores.granularity == "parameter":
             return self._chosen(name, start, stop)
         axis = unit_axis(self.scores.base.anatomy.place(name), info.shape)
@@ -88,42 +85,55 @@ def spread(units: torch.Tensor, shape: tuple[int, ...], axis: int, start: int, s
     return rows.reshape(-1)[start - first * width : stop - first * width]
 
 
-def select_key_neurons(scores: Scores, k1: float, scope: str = "global") -> KeyNeurons:
+def select_key_neurons(
+    scores: Scores, k1: float, scope: str = "global", progress: Progress | None = None, halted: Halted | None = None
+) -> KeyNeurons:
     """The top `k1` percent by importance, over the whole model or (`per-tensor`) within each tensor.
 
-    The count is `k1` % of all neurons, rounded half up. Cost: three passes over the scores, one chunk in memory at a time.
+    The count is `k1` % of all neurons, rounded half up. Cost: three passes over the scores, one chunk a thread in memory.
     """
+    sizes = {name: prod(shape) for name, shape in scores.shapes.items()}
+    groups = [list(sizes)] if scope == "global" else [[name] for name in sizes]
+    wanted = [percent_count(k1, sum(sizes[name] for name in group)) for group in groups]
+    thresholds = {}
     if scope == "global":
-        wanted = percent_count(k1, sum(prod(shape) for shape in scores.shapes.values()))
-        groups = [(list(scores.shapes), wanted)]
+        thresholds = dict.fromkeys(sizes, _kth_largest(scores, groups[0], wanted[0], progress, halted))
     else:
-        groups = [([name], percent_count(k1, prod(shape))) for name, shape in scores.shapes.items()]
+        found = each(
+            groups, lambda group: _kth_largest(scores, group, wanted[groups.index(group)]), "ranking", progress, halted
+        )
+        thresholds = dict(zip(sizes, found, strict=True))
+    counted = each(
+        list(sizes), lambda name: _above_and_equal(scores, name, thresholds[name]), "counting", progress, halted
+    )
+    above_and_equal = dict(zip(sizes, counted, strict=True))
     cuts: dict[str, _Cut] = {}
     counts: dict[str, int] = {}
-    for names, wanted in groups:
-        _cut(scores, names, wanted, cuts, counts)
+    for group, count in zip(groups, wanted, strict=True):
+        free = count - sum(above_and_equal[name][0] for name in group)
+        for name in group:
+            above, equal = above_and_equal[name]
+            ties = min(free, equal)
+            free -= ties
+            cuts[name] = _Cut(thresholds[name], _tie_stop(scores, name, thresholds[name], ties, equal))
+            counts[name] = above + ties
     return KeyNeurons(scores, k1, scope, cuts, counts)
 
 
-def _cut(scores: Scores, names: list[str], wanted: int, cuts: dict[str, _Cut], counts: dict[str, int]) -> None:
-    """Finds the cut that chooses exactly `wanted` neurons of these tensors together."""
-    threshold = _kth_largest(scores, names, wanted) if wanted else float("inf")
-    above, equal = {}, {}
-    for name in names if wanted else ():
-        above[name] = equal[name] = 0
-        for _, values in _chunks(scores, name):
-            above[name] += int((values > threshold).sum())
-            equal[name] += int((values == threshold).sum())
-    free = wanted - sum(above.values())
-    for name in names:
-        ties = min(free, equal.get(name, 0))
-        free -= ties
-        cuts[name] = _Cut(threshold, _tie_stop(scores, name, threshold, ties))
-        counts[name] = above.get(name, 0) + ties
+def _above_and_equal(scores: Scores, name: str, threshold: float) -> tuple[int, int]:
+    if threshold == float("inf"):
+        return 0, 0
+    bits, above, equal = np.float32(threshold).view(np.uint32), 0, 0
+    for _, values in _chunks(scores, name):
+        counts = kernels.count_above_and_equal(values.numpy().view(np.uint32), bits)
+        above, equal = above + counts[0], equal + counts[1]
+    return above, equal
 
 
-def _tie_stop(scores: Scores, name: str, threshold: float, ties: int) -> int:
+def _tie_stop(scores: Scores, name: str, threshold: float, ties: int, equal: int) -> int:
     """The position behind the last of the first `ties` scores that equal the threshold."""
+    if ties == equal:
+        return prod(scores.shapes[name])
     for start, values in _chunks(scores, name) if ties else ():
         positions = (values == threshold).nonzero().reshape(-1)
         if len(positions) >= ties:
@@ -132,25 +142,38 @@ def _tie_stop(scores: Scores, name: str, threshold: float, ties: int) -> int:
     return 0
 
 
-def _kth_largest(scores: Scores, names: list[str], k: int) -> float:
-    """The k-th largest score (k ≥ 1), by radix selection on the bits: those of float32 values ≥ 0 order like the values."""
-    prefix = 0
-    for shift in (16, 0):
-        histogram = np.zeros(1 << 16, dtype=np.int64)
-        for name in names:
-            for _, values in _chunks(scores, name):
-                bits = values.numpy().view(np.uint32)
-                if shift == 0:
-                    bits = bits[bits >> 16 == prefix]
-                histogram += np.bincount((bits >> shift) & 0xFFFF, minlength=1 << 16)
-        from_top = np.cumsum(histogram[::-1])
-        digit = (1 << 16) - 1 - int(np.searchsorted(from_top, k))
-        k -= int(from_top[::-1][digit] - histogram[digit])
-        prefix = prefix << 16 | digit
-    return float(np.array([prefix], dtype=np.uint32).view(np.float32)[0])
+def _kth_largest(
+    scores: Scores, names: list[str], k: int, progress: Progress | None = None, halted: Halted | None = None
+) -> float:
+    """The k-th largest score, by radix selection on the bits: those of float32 values ≥ 0 order like the values. k = 0: infinity."""
+    if k == 0:
+        return float("inf")
+
+    def leading_counts(name: str) -> np.ndarray:
+        counts = np.zeros(1 << 16, dtype=np.int64)
+        for _, values in _chunks(scores, name):
+            kernels.count_leading_bits(values.numpy().view(np.uint32), counts)
+        return counts
+
+    def trailing_counts(name: str) -> np.ndarray:
+        counts = np.zeros(1 << 16, dtype=np.int64)
+        for _, values in _chunks(scores, name):
+            kernels.count_trailing_bits(values.numpy().view(np.uint32), np.uint32(leading), counts)
+        return counts
+
+    leading, k = _digit(sum(each(names, leading_counts, "ranking", progress, halted)), k)
+    trailing, _ = _digit(sum(each(names, trailing_counts, "ranking further", progress, halted)), k)
+    return float(np.uint32(leading << 16 | trailing).view(np.float32))
+
+
+def _digit(counts: np.ndarray, k: int) -> tuple[int, int]:
+    """The digit of the k-th largest, and its rank among those with this digit."""
+    from_top = np.cumsum(counts[::-1])
+    position = int(np.searchsorted(from_top, k))
+    return len(counts) - 1 - position, k - int(from_top[position] - counts[::-1][position])
 
 
 def _chunks(scores: Scores, name: str) -> Iterator[tuple[int, torch.Tensor]]:
     total = prod(scores.shapes[name])
-    for start in range(0, total, CHUNK):
-        yield start, scores.read(name, start, min(start + CHUNK, total))
+    for start in range(0, total, kernels.CHUNK_ELEMENTS):
+        yield start, scores.read(name, start, min(start + kernels.CHUNK_ELEMENTS, total))

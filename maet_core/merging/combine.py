@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from maet_core import equations
+from maet_core import equations, kernels
 from maet_core.errors import InputError
-from maet_core.merging import kernels
+from maet_core.importance.key_neurons import KeyNeurons
+from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.merging.plan import Addend, MergePlan
-from maet_core.weights.differences import finite
-
-# The base, one model and the sum of a chunk fit the second-level cache; smaller ones would spend more on calls than they save.
-CHUNK_ELEMENTS = 1 << 17
+from maet_core.weights.differences import widened
 
 
 class Combiner:
@@ -25,7 +23,6 @@ class Combiner:
     def __init__(self, plan: MergePlan, device: torch.device | str = "cpu"):
         self.plan, self.device = plan, torch.device(device)
         self._base, self._weights, self._total = (np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3))
-        self._wide = torch.from_numpy(self._weights)
 
     def chunk(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, int]:
         """Elements `start` to `stop` of the merged tensor, flat, rounded once to `dtype`, and how many differ from the base.
@@ -54,30 +51,28 @@ class Combiner:
     ) -> tuple[torch.Tensor, int, bool]:
         size = stop - start
         base, total = self._base[:size], self._total[:size]
-        self._widen(stored, base, self.plan.sources.base.source, name, start)
+        widened(stored, self.plan.sources.base.source, name, start, torch.float32, torch.from_numpy(base))
         if not addends and dtype == stored.dtype:
             return stored, 0, True
         total.fill(0)
+        masks: dict[KeyNeurons, np.ndarray | None] = {}  # both differences of an ability have the same
         for addend in addends:
             values, is_difference = addend.difference.stored(name, start, stop, torch.float32)
             weights = self._weights[:size]
-            self._widen(values, weights, addend.difference.source, name, start)
+            widened(values, addend.difference.source, name, start, torch.float32, torch.from_numpy(weights))
             coefficient = np.float32(addend.coefficient)
-            mask = None
-            if addend.key_neurons is not None:
-                mask = addend.key_neurons.mask(name, start, stop)
-                if mask is None:
-                    continue
-                mask = mask.numpy()
-            match is_difference, mask is not None:
+            keys = addend.key_neurons
+            if keys is not None and keys not in masks:
+                masks[keys] = keys.mask(name, start, stop).numpy()
+            match is_difference, keys is not None:
                 case False, False:
                     kernels.add_weights(total, weights, base, coefficient)
                 case False, True:
-                    kernels.add_weights_masked(total, weights, base, coefficient, mask)
+                    kernels.add_weights_masked(total, weights, base, coefficient, masks[keys])
                 case True, False:
                     kernels.add_difference(total, weights, coefficient)
                 case True, True:
-                    kernels.add_difference_masked(total, weights, coefficient, mask)
+                    kernels.add_difference_masked(total, weights, coefficient, masks[keys])
         kernels.finish(base, total)
         if dtype == torch.bfloat16 and stored.dtype == torch.bfloat16:
             out = torch.empty(size, dtype=dtype)
@@ -89,28 +84,16 @@ class Combiner:
     def _by_torch(
         self, addends: list[Addend], name: str, start: int, stop: int, stored: torch.Tensor, dtype: torch.dtype
     ) -> tuple[torch.Tensor, int, bool]:
-        base = finite(stored, self.plan.sources.base.source, name, start)
-        base = base.to(self.device, self.plan.sources.precision(name))
+        precision = self.plan.sources.precision(name)
+        base = widened(stored, self.plan.sources.base.source, name, start, precision).to(self.device)
         terms = []
         for addend in addends:
             difference = addend.difference.chunk(name, start, stop, base)
             if addend.key_neurons is not None:
-                mask = addend.key_neurons.mask(name, start, stop)
-                if mask is None:
-                    continue
-                difference = torch.where(mask.to(self.device), difference, 0)
+                mask = addend.key_neurons.mask(name, start, stop).to(self.device)
+                difference = torch.where(mask, difference, 0)
             terms.append((addend.coefficient, difference))
         return _rounded(equations.merged(base, terms), stored, dtype)
-
-    def _widen(self, values: torch.Tensor, out: np.ndarray, source: str, name: str, start: int) -> None:
-        """Any stored dtype to float32; a NaN or an infinity is an error that names where it was found."""
-        if values.dtype == torch.bfloat16:
-            good = kernels.widen_bf16(values.view(torch.uint16).numpy(), out.view(np.uint32))
-        else:
-            torch.from_numpy(out).copy_(values)
-            good = kernels.all_finite(out.view(np.uint32))
-        if not good:
-            finite(values, source, name, start)
 
 
 def _rounded(values: torch.Tensor, stored: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, int, bool]:

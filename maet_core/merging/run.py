@@ -63,7 +63,7 @@ def merge(
     """
     started, output = time.monotonic(), Path(output)
     target, reason = choose_device(device)
-    sources = Sources.open(recipe, folder)
+    sources = Sources.open(recipe, folder, progress, halted)
     layout = output_layout(sources.base, recipe)
     work = {"recipe": recipe.to_dict(), "inputs": sources.stamps(), "version": maet_core.__version__}
     with new_directory(output, sum(nbytes(layout, name) for name in layout), work) as partial:

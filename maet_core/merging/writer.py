@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections import Counter
@@ -15,10 +14,11 @@ import torch
 
 from maet_core.checkpoints import INDEX_FILE
 from maet_core.identity import BLOCK_BYTES
-from maet_core.merging.combine import CHUNK_ELEMENTS, Combiner
+from maet_core.kernels import CHUNK_ELEMENTS
+from maet_core.merging.combine import Combiner
 from maet_core.merging.output import Partial
 from maet_core.merging.plan import MergePlan
-from maet_core.progress import Halted, Progress, tell
+from maet_core.progress import Halted, Progress, tell, threads
 from maet_core.safetensors_writer import Layout, PlacedSafetensors, storage_order
 
 JOURNAL_SECONDS = 2.0
@@ -170,7 +170,7 @@ def nbytes(layout: Layout, name: str) -> int:
 
 
 def _threads(device: torch.device) -> int:
-    return min(4, os.cpu_count() or 1) if device.type == "cpu" else 1
+    return threads() if device.type == "cpu" else 1
 
 
 def _shard_name(position: int, count: int) -> str:

@@ -41,8 +41,7 @@ class AbilityWeights:
         values = part.chunk(name, start, stop, base_chunk)
         if self.key_neurons is None:
             return values
-        mask = self.key_neurons.mask(name, start, stop)
-        return torch.zeros_like(values) if mask is None else torch.where(mask.to(values.device), values, 0)
+        return torch.where(self.key_neurons.mask(name, start, stop).to(values.device), values, 0)
 
     def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
         """Elements `start` to `stop` of the flattened R(A), in the dtype of `base_chunk`."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from maet_core import kernels
 from maet_core.checkpoints import Checkpoint, SafetensorsFile, is_adapter, locate_model, match_tensors
 from maet_core.errors import CheckpointError
 from maet_core.weights.adapters import Adapter
@@ -47,14 +49,14 @@ class Difference(ABC):
         """Elements `start` to `stop` of the flattened difference, in the dtype (float32 or float64) and on the device of
         `base_chunk`, which holds the base's values of that range. Raises CheckpointError for a NaN or an infinity."""
         values, is_difference = self.stored(name, start, stop, base_chunk.dtype)
-        values = finite(values, self.source, name, start).to(base_chunk)
+        values = widened(values, self.source, name, start, base_chunk.dtype).to(base_chunk.device)
         return values if is_difference else values - base_chunk
 
     def difference(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Elements `start` to `stop` of the flattened difference, float32 (float64 where an input is)."""
         dtype = torch.promote_types(self.base.tensors[name].dtype, self.precision(name))
-        base = finite(self.base.read(name, start, stop).reshape(-1), self.base.source, name, start)
-        return self.chunk(name, start, stop, base.to(dtype))
+        base = widened(self.base.read(name, start, stop).reshape(-1), self.base.source, name, start, dtype)
+        return self.chunk(name, start, stop, base)
 
 
 class CheckpointDifference(Difference):
@@ -140,13 +142,26 @@ def locate_source(source: str, folder: Path) -> Path:
     return locate_model(source)
 
 
-def finite(values: torch.Tensor, source: str, name: str, start: int = 0) -> torch.Tensor:
-    """The values themselves; CheckpointError with the position if one of them is NaN or infinite."""
-    # one sum is far cheaper than a look at every element, and is finite only if each of them is
-    if not bool(torch.isfinite(values.sum(dtype=torch.float64))):
-        flat = values.reshape(-1)
-        position = int((~torch.isfinite(flat)).nonzero()[0])
+def widened(
+    values: torch.Tensor, source: str, name: str, start: int, dtype: torch.dtype, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Flat values of any stored dtype as float32 or float64 on the CPU, in `out` if it is given.
+
+    Raises CheckpointError with the position if one of them is NaN or infinite.
+    """
+    if out is None:
+        out = torch.empty(values.numel(), dtype=dtype)
+    if dtype == torch.float64:
+        out.copy_(values)
+        good = bool(torch.isfinite(out).all())
+    elif values.dtype == torch.bfloat16:
+        good = kernels.widen_bf16(values.view(torch.uint16).numpy(), out.numpy().view(np.uint32))
+    else:
+        out.copy_(values)
+        good = kernels.all_finite(out.numpy().view(np.uint32))
+    if not good:
+        position = int((~torch.isfinite(out)).nonzero()[0])
         raise CheckpointError(
-            f"{source}: tensor {name} holds {float(flat[position])} at element {start + position}; the model is damaged, use an intact copy"
+            f"{source}: tensor {name} holds {float(out[position])} at element {start + position}; the model is damaged, use an intact copy"
         )
-    return values
+    return out

@@ -19,7 +19,7 @@ from maet_core.errors import CheckpointError, OutputError, PackError
 from maet_core.progress import Halted, Progress, tell
 from maet_core.safetensors_writer import SafetensorsWriter
 from maet_core.weights.ability import AbilityWeights
-from maet_core.weights.differences import Difference, finite
+from maet_core.weights.differences import Difference, widened
 
 FORMAT = "maet-pack/1"
 _SEPARATOR = "::"
@@ -61,7 +61,7 @@ def write_pack(
             info = base.tensors[name]
             precision = [part.precision(name) for part in parts if part.touches(name)]
             dtype = torch.float64 if torch.float64 in (info.dtype, *precision) else torch.float32
-            base_values = finite(base.read(name), base.source, name).reshape(-1).to(dtype)
+            base_values = widened(base.read(name).reshape(-1), base.source, name, 0, dtype)
             tensor = weights.chunk(name, 0, info.numel, base_values).reshape(info.shape)
             stored = _smallest(tensor)
             for form, content in stored.items():
@@ -133,7 +133,7 @@ class PackDifference(Difference):
     def _expand(self, name: str) -> torch.Tensor:
         form, shape = self._forms[name], self.base.tensors[name].shape
         index = self._file.read(f"{name}{_SEPARATOR}{form}.index").long()
-        values = finite(self._file.read(f"{name}{_SEPARATOR}{form}.value"), self.source, name)
+        values = self._file.read(f"{name}{_SEPARATOR}{form}.value")
         tensor = values.new_zeros(shape)
         try:
             if form == "rows":

@@ -1,4 +1,5 @@
-"""Eq. 4 on one chunk that stays in the processor's cache, compiled: bf16 by bit casts, float32 sums, one rounding.
+"""The loops over single weights, compiled, on chunks that stay in the processor's cache: bf16 by bit casts, float32 sums, one
+rounding; counting scores; inner products.
 
 One thread per call, without Python's lock, so that several run at once. Every function that reads what a user brought returns
 whether all of it was finite; the caller then finds the culprit.
@@ -8,6 +9,9 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+
+# The base, one model and a sum of this many float32 fit the second-level cache; smaller chunks would spend more on calls than they save.
+CHUNK_ELEMENTS = 1 << 17
 
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 
@@ -82,3 +86,39 @@ def narrow_bf16(value_bits, base_bits, out):
         changed += not same
         bad |= np.uint32((rounded & np.uint16(0x7F80)) == np.uint16(0x7F80))
     return changed, bad == 0
+
+
+@_jit
+def count_leading_bits(bits, counts):
+    """Adds to `counts` (65536) how many float32 values ≥ 0, given as bits, begin with each pattern of 16 bits."""
+    for i in range(bits.size):
+        counts[bits[i] >> np.uint32(16)] += 1
+
+
+@_jit
+def count_trailing_bits(bits, leading, counts):
+    """The same for the last 16 bits of the values that begin with `leading`."""
+    for i in range(bits.size):
+        if bits[i] >> np.uint32(16) == leading:
+            counts[bits[i] & np.uint32(0xFFFF)] += 1
+
+
+@_jit
+def count_above_and_equal(bits, threshold):
+    """How many values lie above the threshold and how many equal it, all given as bits of float32 values ≥ 0."""
+    above = 0
+    equal = 0
+    for i in range(bits.size):
+        above += bits[i] > threshold
+        equal += bits[i] == threshold
+    return above, equal
+
+
+# the order of summation is free here, so that the sums run in vector registers
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def inner_product(first, second):
+    """⟨first, second⟩ of two float32 or float64 vectors, accumulated in float64."""
+    total = 0.0
+    for i in range(first.size):
+        total += np.float64(first[i]) * np.float64(second[i])
+    return total
