@@ -328,7 +328,8 @@ def check(case: Case) -> None:
         rows = {row.name: row for row in selections[key].rows}
         assert set(rows) == set(expected.cosines)
         for tensor, row in rows.items():
-            assert row.cosine == pytest.approx(expected.cosines[tensor], abs=1e-9), tensor
+            # float32 differences of float32 models are rounded once each; those of 16-bit models are exact
+            assert row.cosine == pytest.approx(expected.cosines[tensor], abs=1e-7), tensor
             assert row.selected == (tensor in expected.tensors), tensor
             assert row.by == ("hand" if tensor in expected.by_hand else "rule"), tensor
         assert selections[key].tensors == expected.tensors
