@@ -183,6 +183,8 @@ class Recipe(_Strict):
         target = content
         for part in parents:
             target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise RecipeError(f"recipe: {field}: unknown field; {part} has nothing below it")
         target[last] = value
         return self.from_dict(content)
 

@@ -84,7 +84,7 @@ class SavedScores:
             self.method = self.details.pop("method")
             self.granularity = self.details.pop("granularity")
             identity = self.details.pop("base")
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ScoresError(f"{self.path}: not a file of importance scores; make one with `maet locate`") from error
         if identity != base.identity:
             raise ScoresError(

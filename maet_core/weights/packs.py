@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from maet_core.weights.differences import Difference, widened
 
 FORMAT = "maet-pack/1"
 _SEPARATOR = "::"
+_FORM_AXES = {"rows": 0, "columns": 1}
 
 
 def write_pack(
@@ -103,11 +105,13 @@ class PackDifference(Difference):
         self._forms: dict[str, str] = {}
         for key in self._file.tensors:
             name, _, form = key.rpartition(_SEPARATOR)
-            if name not in base.tensors:
-                raise PackError(
-                    f"{self.source}: tensor {name} is not in {base.source}; the pack is damaged, make it again"
-                )
-            self._forms[name] = form.partition(".")[0]
+            if (
+                name not in base.tensors
+                or self._forms.setdefault(name, form.partition(".")[0]) != form.partition(".")[0]
+            ):
+                raise self._damaged(name)
+        for name, form in self._forms.items():
+            self._check_shapes(name, form)
         self._tensor = lru_cache(maxsize=2)(self._expand)
 
     @property
@@ -134,19 +138,45 @@ class PackDifference(Difference):
         form, shape = self._forms[name], self.base.tensors[name].shape
         index = self._file.read(f"{name}{_SEPARATOR}{form}.index").long()
         values = self._file.read(f"{name}{_SEPARATOR}{form}.value")
+        limit = prod(shape) if form == "scattered" else shape[_FORM_AXES[form]]
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < limit:
+            raise self._damaged(name)
         tensor = values.new_zeros(shape)
-        try:
-            if form == "rows":
-                tensor[index] = values
-            elif form == "columns":
-                tensor[:, index] = values
-            else:
-                tensor.view(-1)[index] = values
-        except (IndexError, RuntimeError) as error:
-            raise PackError(
-                f"{self.source}: indices of {name} do not fit its shape {list(shape)}; the pack is damaged, make it again"
-            ) from error
-        return tensor
+        if form == "scattered":
+            tensor.view(-1)[index] = values
+            return tensor
+        return tensor.index_copy_(_FORM_AXES[form], index, values)
+
+    def _check_shapes(self, name: str, form: str) -> None:
+        """Whether the parts of a tensor's form are there and fit each other and the base."""
+        shape, stored = self.base.tensors[name].shape, self._file.tensors
+        prefix = f"{name}{_SEPARATOR}{form}"
+        if form == "dense":
+            good = prefix in stored and stored[prefix].shape == shape
+            values = stored.get(prefix)
+        else:
+            index, values = stored.get(f"{prefix}.index"), stored.get(f"{prefix}.value")
+            good = (
+                index is not None
+                and values is not None
+                and index.dtype in (torch.int32, torch.int64)
+                and len(index.shape) == 1
+            )
+            if good and form == "scattered":
+                good = values.shape == index.shape
+            elif good:
+                axis = _FORM_AXES.get(form)
+                good = axis is not None and len(shape) == 2
+                good = good and values.shape == tuple(
+                    index.numel if i == axis else size for i, size in enumerate(shape)
+                )
+        if not good or values.dtype not in (torch.float32, torch.float64):
+            raise self._damaged(name)
+
+    def _damaged(self, name: str) -> PackError:
+        return PackError(
+            f"{self.source}: what is stored for tensor {name} does not fit {self.base.source}; the pack is damaged, make it again"
+        )
 
 
 def read_pack_header(path: Path) -> tuple[SafetensorsFile, dict[str, Any]]:
@@ -157,9 +187,9 @@ def read_pack_header(path: Path) -> tuple[SafetensorsFile, dict[str, Any]]:
         raise PackError(str(error)) from error
     try:
         metadata = json.loads(file.metadata["maet"])
-        if metadata["format"] != FORMAT or metadata["kind"] not in ("ability", "language"):
+        if metadata["format"] != FORMAT or metadata["kind"] not in ("ability", "language") or not metadata["base"]:
             raise KeyError("format")
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise PackError(f"{path}: not an ability or language pack; make one with `maet pack`") from error
     return file, metadata
 
