@@ -4,6 +4,8 @@
 """
 
 import os
+import signal
+from dataclasses import dataclass
 
 # Before torch and the hub client are imported: tests need neither network nor more than one core each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,3 +51,32 @@ def llama(tmp_path_factory) -> Family:
 def gpt2(tmp_path_factory) -> Family:
     """Read-only: a GPT-2 (transposed matrices, fused attention) in float32."""
     return make_family(tmp_path_factory.mktemp("gpt2"), "gpt2", dtype="float32", seed=2)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it printed."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def maet(capfd, monkeypatch):
+    """`maet("merge", recipe, "-o", output)`: the command line in this process."""
+    from maet_core.cli import main
+
+    monkeypatch.delenv("MAET_PROGRESS", raising=False)
+
+    def run(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as ending:
+                main([str(argument) for argument in arguments])
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        return Outcome(ending.value.code, *capfd.readouterr())
+
+    return run
