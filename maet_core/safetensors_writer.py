@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -75,7 +76,8 @@ class SafetensorsWriter:
         except OSError as failure:
             raise output_error(self.path, failure) from failure
         finally:
-            self._stream.close()
+            with contextlib.suppress(OSError):  # closing flushes once more, onto a disk that may be full
+                self._stream.close()
             self._part.unlink(missing_ok=True)
 
     def _finish(self) -> None:

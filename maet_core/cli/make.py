@@ -193,17 +193,15 @@ def _write_pack(kind: str, weights, base, output: Path, made_from: dict, as_json
 
 @click.command(epilog="Example:  maet merge recipes/demo.yaml -o models/merged")
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The new directory; it must not exist."
-)
+@click.option("-o", "--output", required=True, help="The new directory; it must not exist.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @json_option
-def merge(recipe: Path, output: Path, device: str, as_json: bool) -> None:
+def merge(recipe: Path, output: str, device: str, as_json: bool) -> None:
     """Merges RECIPE by Eq. 4 into a directory that transformers opens."""
     from maet_core import merging
     from maet_core.recipe import Recipe
 
-    if not str(output).strip():
+    if not output.strip():
         raise InputError("--output: empty; name a new directory")
     loaded = Recipe.load(recipe)
     with shown_progress() as progress:

@@ -60,7 +60,8 @@ class Combiner:
             values, is_difference = addend.difference.stored(name, start, stop, torch.float32)
             weights = self._weights[:size]
             widened(values, addend.difference.source, name, start, torch.float32, torch.from_numpy(weights))
-            coefficient = np.float32(addend.coefficient)
+            with np.errstate(over="ignore"):  # an infinite coefficient shows in the result, and is refused there
+                coefficient = np.float32(addend.coefficient)
             keys = addend.key_neurons
             if keys is not None and keys not in masks:
                 masks[keys] = keys.mask(name, start, stop).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -40,10 +41,7 @@ class Adapter:
     @classmethod
     def open(cls, path: Path, base: Checkpoint, source: str | None = None) -> Adapter:
         source = source or str(path)
-        try:
-            config = json.loads((path / "adapter_config.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path / 'adapter_config.json'}: cannot be read as JSON ({error})") from error
+        config = _read_config(path / "adapter_config.json")
         if config.get("peft_type") != "LORA" or config.get("use_dora"):
             kind = "DoRA" if config.get("use_dora") else config.get("peft_type")
             raise CheckpointError(
@@ -144,6 +142,39 @@ class Adapter:
         if not bool(torch.isfinite(values).all()):
             raise CheckpointError(f"{self.source}: {key} holds a NaN or an infinity; the adapter is damaged")
         return values
+
+
+def _read_config(path: Path) -> dict:
+    """The settings that the folding needs, checked."""
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"{path}: expected a JSON object, found {type(config).__name__}; save the adapter again with PEFT"
+        )
+    if config.get("peft_type") != "LORA":
+        return config
+    patterns = {field: config.get(field) or {} for field in ("rank_pattern", "alpha_pattern")}
+    if not all(isinstance(pattern, dict) for pattern in patterns.values()):
+        raise CheckpointError(f"{path}: rank_pattern and alpha_pattern must map modules to numbers")
+    checks = [("r", config.get("r"), True), ("lora_alpha", config.get("lora_alpha"), False)]
+    checks += [(f"rank_pattern {module}", value, True) for module, value in patterns["rank_pattern"].items()]
+    checks += [(f"alpha_pattern {module}", value, False) for module, value in patterns["alpha_pattern"].items()]
+    for field, value, is_rank in checks:
+        good = isinstance(value, int if is_rank else (int, float)) and not isinstance(value, bool)
+        if not good or not math.isfinite(value) or (is_rank and value < 1):
+            expected = "a whole number of at least 1" if is_rank else "a number"
+            raise CheckpointError(
+                f"{path}: {field}: found {value!r}, expected {expected}; save the adapter again with PEFT"
+            )
+    for module in (*patterns["rank_pattern"], *patterns["alpha_pattern"]):
+        try:
+            re.compile(module)
+        except re.error as error:
+            raise CheckpointError(f"{path}: pattern {module!r} is no regular expression ({error})") from error
+    return config
 
 
 def _pattern_value(patterns: dict | None, module: str, default: float) -> float:
