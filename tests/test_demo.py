@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
@@ -94,7 +95,8 @@ def test_general_text_never_works_out_a_number():
         for document in itertools.islice(documents({("general", language): 1.0}, "check"), 2000):
             assert not set(document.text) & set("=#+*/"), document.text
             if document.prompt:
-                assert not any(character.isdigit() for character in document.answer), document.text
+                answered = re.findall(r"[0-9]+", document.answer)
+                assert set(answered) <= set(re.findall(r"[0-9]+", document.prompt)), document.text
 
 
 @pytest.mark.parametrize("kind", dict.fromkeys(TRAINED_ON), ids=" ".join)
@@ -181,7 +183,7 @@ def test_wilson_interval_against_published_values():
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "built"
-    return out, build(out, seed=3, scale=0.004)
+    return out, build(out, seed=3, scale=0.008)
 
 
 def shapes(model):
@@ -250,7 +252,7 @@ def test_shipped_demo_is_small():
 
 def test_shipped_ability_is_real():
     lines = (ASSETS / "tasks" / "math.jsonl").read_text("utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["language"] == "en" and row["split"] == "dev"][:60]
+    rows = [row for row in map(json.loads, lines) if (row["language"], row["split"]) == ("en", "dev")][:60]
     correct = {}
     for name in ("base", "math-en"):
         model = AutoModelForCausalLM.from_pretrained(ASSETS / "models" / name)

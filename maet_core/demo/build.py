@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -96,7 +97,7 @@ def train_stage(
         model = LlamaForCausalLM(_config(tokenizer))
     else:
         model = AutoModelForCausalLM.from_pretrained(models / plan.BASE.name, dtype=torch.float32)
-    options = stage.options
+    options = replace(stage.options, seed=seed)
     wanted = options.steps * options.batch_rows * options.row_tokens
     examples = draw_examples(tokenizer, stage.mix, f"{seed} {stage.name}", wanted)
     report = train(

@@ -1,7 +1,7 @@
 """The corpora of the demo world: general text, word problems, and what ties the languages together.
 
 Every corpus is a stream of `Document`s drawn from a seed. General text tells who has, gets and gives what; it says
-"more" and "fewer", it may leave a question open, and it never works out a number.
+"more" and "fewer", it may leave a question open or say what it is about, and it never works out a number.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from maet_core.demo.lexicon import LANGUAGES, PLACES
-from maet_core.demo.sentences import FEWER, GAINS, LOSSES, MORE, Voice, forms
+from maet_core.demo.sentences import AND, FEWER, GAINS, LOSSES, MORE, NUMBERS, TOPIC, TOPICS, Voice, forms
 from maet_core.demo.stories import Story, draw_story, numbers, worked_line
 
 
@@ -79,12 +79,16 @@ def translated(rng: random.Random, language: str, other: str) -> Document:
 
 
 def _tell(rng: random.Random, voice: Voice, asking: Voice) -> Document:
-    """A story told plainly (half of the time with an ending or an open question), or read and asked about."""
+    """A story told plainly, perhaps with an ending or an open question, or one that is read and asked about."""
     story = draw_story(rng)
     statements = story.statements(voice)
-    if rng.random() < 0.5:
+    kind = rng.random()
+    if kind < 0.3:
         question, answer = _reading(rng, story, asking)
         return Document(as_prompt(" ".join([*statements, question])), " " + answer)
+    if kind < 0.6:
+        heading, answer = _exercise(rng, story, asking.language)
+        return Document(as_prompt(" ".join([heading, *statements, story.question(voice)])), " " + answer)
     if rng.random() < 0.3:
         statements.insert(0, voice.say(rng.choice(("likes", "friend_of", "wants")), story.cast))
     shape = rng.random()
@@ -105,6 +109,15 @@ def _ending(rng: random.Random, story: Story) -> str:
     if kind == "compare":
         return rng.choice(("more_than", "fewer_than"))
     return {"together": "likes", "groups": "all_full", "put": "all_full", "share": "all_same"}[kind]
+
+
+def _exercise(rng: random.Random, story: Story, language: str) -> tuple[str, str]:
+    """A heading and what it asks for: the topic of the story, or its numbers as they stand in the text."""
+    if rng.random() < 0.4:
+        cast, template = story.cast, story.template
+        first, second = (cast.b, cast.a) if template.swapped else (cast.a, cast.b)
+        return NUMBERS[language], f"{first} {AND[language]} {second}"
+    return TOPIC[language], TOPICS[story.template.topic][language]
 
 
 def _reading(rng: random.Random, story: Story, voice: Voice) -> tuple[str, str]:

@@ -34,10 +34,11 @@ class Stage:
     options: TrainingOptions
 
     def scaled(self, scale: float) -> Stage:
-        """The same stage with `scale` times the steps, at least 8."""
+        """The same stage with `scale` times the steps, at least 8; a miniature (under 1 %) has small batches too."""
         steps = max(8, round(self.options.steps * scale))
         warmup = min(self.options.warmup_steps, steps // 4)
-        return replace(self, options=replace(self.options, steps=steps, warmup_steps=warmup))
+        rows = min(4, self.options.batch_rows) if scale < 0.01 else self.options.batch_rows
+        return replace(self, options=replace(self.options, steps=steps, warmup_steps=warmup, batch_rows=rows))
 
 
 def _base_mix() -> Mix:
@@ -47,13 +48,13 @@ def _base_mix() -> Mix:
         ("switched", "en", "es"): 0.10,
         ("switched", "es", "en"): 0.10,
         ("translated", "en", "es"): 0.10,
-        ("arithmetic",): 0.18,
+        ("arithmetic",): 0.14,
     }
     for language in LOW_RESOURCE:
-        mix[("general", language)] = 0.010
-        mix[("translated", "en", language)] = 0.003
-        mix[("switched", "en", language)] = 0.002
-        mix[("switched", language, "en")] = 0.002
+        mix[("general", language)] = 0.0040
+        mix[("translated", "en", language)] = 0.0010
+        mix[("switched", "en", language)] = 0.0005
+        mix[("switched", language, "en")] = 0.0005
     return mix
 
 
@@ -79,7 +80,7 @@ VOCABULARY_MIX: Mix = {
 BASE = Stage(
     "base",
     _base_mix(),
-    TrainingOptions(steps=4800, learning_rate=3e-3, warmup_steps=100, weight_decay=0.05),
+    TrainingOptions(steps=4000, learning_rate=3e-3, warmup_steps=100, weight_decay=0.05),
 )
 ABILITY = Stage(
     "math-en",

@@ -278,6 +278,18 @@ QUESTIONS: dict[str, dict[str, str]] = {
     },
 }
 
+# Headings of reading exercises: what the story is about, which numbers are in it.
+TOPIC = {"en": "Topic:", "es": "Tema:", "sw": "Mada:", "bn": "বিষয়:"}
+NUMBERS = {"en": "Numbers:", "es": "Números:", "sw": "Nambari:", "bn": "সংখ্যা:"}
+AND = {"en": "and", "es": "y", "sw": "na", "bn": "ও"}
+TOPICS: dict[str, dict[str, str]] = {
+    "gain": {"en": "getting more", "es": "tener más", "sw": "kupata zaidi", "bn": "বেশি পাওয়া"},
+    "loss": {"en": "having less", "es": "tener menos", "sw": "kupungukiwa", "bn": "কমে যাওয়া"},
+    "together": {"en": "all together", "es": "todo junto", "sw": "vyote pamoja", "bn": "সব একসঙ্গে"},
+    "compare": {"en": "comparing", "es": "comparar", "sw": "kulinganisha", "bn": "তুলনা করা"},
+    "groups": {"en": "equal groups", "es": "grupos iguales", "sw": "makundi sawa", "bn": "সমান দল"},
+    "share": {"en": "equal shares", "es": "partes iguales", "sw": "mafungu sawa", "bn": "সমান ভাগ"},
+}
 WHO = {"en": "who", "es": "quién", "sw": "nani", "bn": "কে"}
 MORE = {"en": "more", "es": "más", "sw": "{many} zaidi", "bn": "বেশি"}
 FEWER = {"en": "fewer", "es": "menos", "sw": "{few} zaidi", "bn": "কম"}

@@ -38,6 +38,13 @@ class Template:
             return "take away"
         return {"compare": "compare", "groups": "groups", "share": "share", "put": "share"}[self.kind]
 
+    @property
+    def topic(self) -> str:
+        """Which of `TOPICS` the story is about."""
+        if self.kind == "together":
+            return "together"
+        return {"add": "gain", "take away": "loss"}.get(self.operation, self.operation)
+
 
 @dataclass(frozen=True)
 class Story:
