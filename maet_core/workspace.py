@@ -5,6 +5,7 @@ packs/NAME.safetensors
 scores/NAME.safetensors
 recipes/NAME.yaml    paths in them are relative to recipes/
 tasks/NAME.jsonl     questions
+corpora/NAME.txt     training text
 runs/NAME/           what a background job writes
 """
 
@@ -17,13 +18,16 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from maet_core.anatomy import Anatomy
-from maet_core.checkpoints import Checkpoint, is_adapter, match_tensors, read_header
 from maet_core.errors import MaetError, WorkspaceError
 from maet_core.recipe import Ability, Language, Recipe
 
-FOLDERS = ("models", "packs", "scores", "recipes", "tasks", "runs")
+if TYPE_CHECKING:
+    from maet_core.checkpoints import Checkpoint
+
+# Torch comes with the checkpoints: it is imported when the first model is looked at, so that the app's first page need not wait.
+FOLDERS = ("models", "packs", "scores", "recipes", "tasks", "corpora", "runs")
 DEMO_RECIPE = "demo"
 _HUB_ID = re.compile(r"^(?!models/|packs/|scores/)[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$")
 _NAME = re.compile(r"^[\w][\w.-]{0,79}$")
@@ -46,10 +50,6 @@ class Entry:
     @property
     def name(self) -> str:
         return Path(self.path).name.removesuffix(".safetensors")
-
-    @property
-    def anatomy(self) -> Anatomy | None:
-        return self.checkpoint.anatomy if self.checkpoint else None
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,8 @@ class Workspace:
             path = self.resolve(relative)
         except WorkspaceError as error:
             return Entry(relative, "checkpoint", 0, problem=str(error))
+        from maet_core.checkpoints import Checkpoint, is_adapter
+
         if path.suffix == ".safetensors":
             return _describe_pack(relative, path)
         if is_adapter(path):
@@ -235,6 +237,8 @@ def misfit(base: Entry, other: Entry) -> str:
         return other.problem or base.problem
     if other.kind != "checkpoint" or base.checkpoint is None or other.checkpoint is None:
         return ""  # adapters and packs are checked tensor by tensor when the recipe is opened
+    from maet_core.checkpoints import match_tensors
+
     try:
         match_tensors(base.checkpoint, other.checkpoint)
     except MaetError as error:
@@ -243,6 +247,8 @@ def misfit(base: Entry, other: Entry) -> str:
 
 
 def _describe_adapter(relative: str, path: Path) -> Entry:
+    from maet_core.checkpoints import read_header
+
     weights = path / "adapter_model.safetensors"
     try:
         config = json.loads((path / "adapter_config.json").read_text("utf-8"))
@@ -256,6 +262,8 @@ def _describe_adapter(relative: str, path: Path) -> Entry:
 
 
 def _describe_pack(relative: str, path: Path) -> Entry:
+    from maet_core.checkpoints import read_header
+
     try:
         tensors, metadata = read_header(path)
     except MaetError as error:

@@ -90,7 +90,8 @@ def keep(recipe: Recipe) -> None:
 
 def save_checkpoint(recipe: Recipe) -> None:
     def begin() -> None:
-        saving.start(recipe, st.session_state["merge-name"].strip())
+        save = saving.start(recipe, st.session_state["merge-name"].strip())
+        st.session_state["_my_save"] = save.folder
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Name in models/", f"{state.recipe_name() or 'mine'}-merged", max_chars=80, key="merge-name")
@@ -116,6 +117,8 @@ def save_progress() -> None:
         watch()
         # outside the fragment, so that a click is heard while it runs
         st.button("Stop", key="merge-stop", on_click=save.stop)
+    elif save.folder != st.session_state.get("_my_save"):
+        return  # somebody else's, and over
     elif save.stopped:
         st.info(f"Stopped; nothing of {save.name} is left.")
     elif save.process.returncode:

@@ -59,7 +59,7 @@ def config(vocabulary: int, **changes) -> transformers.LlamaConfig:
         "num_hidden_layers": LAYERS,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
+        "max_position_embeddings": 2048,
         "tie_word_embeddings": True,
         "bos_token_id": 1,
         "eos_token_id": 2,

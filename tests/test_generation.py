@@ -140,7 +140,7 @@ def test_the_end_token_ends_and_is_not_shown(tokenizer):
     assert (answer.text, answer.finished) == ("yes", "end")
 
 
-@pytest.mark.parametrize("prompt", ["", "x" * 600])
+@pytest.mark.parametrize("prompt", ["", "x" * 2100])
 def test_a_prompt_that_cannot_be_answered_is_an_error_of_the_answer(model, tokenizer, prompt):
     answer = generate(Speaker("a", model, tokenizer), prompt, Decoding(5))
     assert answer.finished == "error"
@@ -148,7 +148,7 @@ def test_a_prompt_that_cannot_be_answered_is_an_error_of_the_answer(model, token
 
 
 def test_the_answer_stays_within_the_model_s_room(model, tokenizer):
-    answer = generate(Speaker("a", model, tokenizer), "x" * 508, Decoding(100))
+    answer = generate(Speaker("a", model, tokenizer), "x" * 2044, Decoding(100))
     assert answer.tokens <= 4
 
 

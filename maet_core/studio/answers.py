@@ -31,6 +31,7 @@ LANGUAGE_NAMES = {
     "ru": "Russian",
     "hi": "Hindi",
 }
+ENOUGH_FOR_SPEED = 8
 _ENDS = {"end": "", "length": "cut at the length limit", "stopped": "stopped"}
 
 
@@ -151,7 +152,8 @@ def _foot(answer: Answer, question: Question, speaking: bool) -> list[tuple[str,
         end = _ENDS.get(answer.finished or "stopped", answer.finished)
         if end:
             lines.append(("end", end))
-    lines.append(("speed", f"{answer.tokens} tokens · {answer.tokens_per_second:.0f} tokens/s"))
+    speed = f" · {answer.tokens_per_second:.0f} tokens/s" if answer.tokens >= ENOUGH_FOR_SPEED else ""
+    lines.append(("speed", f"{answer.tokens} tokens{speed}"))
     return lines
 
 

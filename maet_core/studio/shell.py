@@ -37,7 +37,6 @@ _font_server = components.declare_component("maet_fonts", path=str(resources.PRO
 
 def run() -> None:
     """What app.py does: page settings, navigation, then the page the person is on."""
-    st.set_page_config("MAET Studio", page_icon=str(resources.PROJECT / "assets" / "icon.svg"), layout="wide")
     page = _navigation()
     _style()
     with calmly():
@@ -127,6 +126,8 @@ def guarded(callback: Callable) -> Callable:
 
 
 def _navigation():
+    # Without an icon of its own Streamlit fetches the page's symbol from the network.
+    st.set_page_config("MAET Studio", page_icon=str(resources.PROJECT / "assets" / "icon.svg"), layout="wide")
     return st.navigation([_page(name) for name, _, _ in _PAGES])
 
 

@@ -43,7 +43,7 @@ def test_page_in_an_empty_workspace_says_what_to_do(app, page, tmp_path, monkeyp
     assert test.info
 
 
-@pytest.mark.parametrize("page", ("models", "tensors", "merge"))
+@pytest.mark.parametrize("page", ["models", "tensors", "merge"])
 def test_a_damaged_model_is_one_calm_message(app, workspace, page):
     (workspace / "models" / "lang-sw" / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     test = app(page)
@@ -209,12 +209,12 @@ def test_models_choice_becomes_the_recipe(app):
 def test_compare_asks_all_models(app):
     test = app("compare")
     test.multiselect(key="compare-models").set_value(["base", "merged", "models/lang-sw"]).run()
-    test.number_input(key="compare-length").set_value(5).run()
+    test.number_input(key="compare-length").set_value(9).run()
     test.button(key="compare-ask").click().run()
     no_complaint(test)
     said = test.session_state["_answers"]["compare"]["answers"]
-    assert {label: answer.tokens for label, answer in said.items()} == {"Base": 5, "Merged": 5, "lang-sw": 5}
-    assert html_text(test).count("5 tokens") == 3
+    assert {label: answer.tokens for label, answer in said.items()} == {"Base": 9, "Merged": 9, "lang-sw": 9}
+    assert html_text(test).count("9 tokens · ") == 3
 
 
 def test_user_text_is_escaped(app):

@@ -195,9 +195,9 @@ class Heatmap {
     ramp.style.background = `linear-gradient(90deg, ${stops.map((s) => `rgb(${s})`).join(",")})`;
     this.legend.append(label(scale.low_text), ramp, label(scale.high_text), label(scale.title, "title"));
     for (const [mark, text] of keys || []) {
-      const swatch = document.createElement("span");
-      swatch.className = `swatch cell ${mark}`;
-      this.legend.append(swatch, label(text));
+      const pair = label("", "pair");
+      pair.append(label("", `swatch cell ${mark}`), label(text));
+      this.legend.append(pair);
     }
   }
 }
