@@ -15,6 +15,7 @@ from maet_core.errors import CheckpointError
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.merging.combine import Combiner
 from maet_core.merging.plan import Addend, MergePlan, plan_merge
+from maet_core.progress import each
 from maet_core.recipe import Recipe
 from maet_core.selection import Measured, Selection, measure
 from maet_core.sources import Sources
@@ -74,26 +75,23 @@ class LiveModel:
             return self._rewrite(plan, started)
 
     def _rewrite(self, plan: MergePlan, started: float) -> Changed:
-        tensors = parameters = 0
-        combiner = Combiner(plan, "cpu")
-        for name, parameter in self._parameters.items():
-            addends = plan.addends(name)
-            before = self._addends.get(name, [])
-            if (
-                before is not None
-                and len(addends) == len(before)
-                and all(new.same(old) for new, old in zip(addends, before, strict=True))
-            ):
-                continue
+        addends = {name: plan.addends(name) for name in self._parameters}
+        stale = [name for name in addends if not _same(addends[name], self._addends.get(name, []))]
+        scratch = threading.local()
+
+        def rewrite(name: str) -> int:
+            if not hasattr(scratch, "combiner"):
+                scratch.combiner = Combiner(plan)
             self._addends[name] = None  # should the next lines fail, the tensor is computed again
-            flat = parameter.view(-1)
+            flat = self._parameters[name].view(-1)
             for start in range(0, flat.numel(), CHUNK_ELEMENTS):
                 stop = min(start + CHUNK_ELEMENTS, flat.numel())
-                flat[start:stop] = combiner.chunk(name, start, stop, parameter.dtype)[0]
-            self._addends[name] = addends
-            tensors += 1
-            parameters += parameter.numel()
-        return Changed(tensors, parameters, time.monotonic() - started)
+                flat[start:stop] = scratch.combiner.chunk(name, start, stop, flat.dtype)[0]
+            self._addends[name] = addends[name]
+            return flat.numel()
+
+        parameters = sum(each(stale, rewrite, "following"))
+        return Changed(len(stale), parameters, time.monotonic() - started)
 
 
 def load_model(checkpoint: Checkpoint, device: str = "cpu") -> torch.nn.Module:
@@ -153,3 +151,12 @@ def _parameters_by_name(model: torch.nn.Module, base: Checkpoint) -> dict[str, t
 
 def _key_neurons(sources: Sources) -> dict[str, object]:
     return {name: weights.key_neurons for name, weights in sources.abilities.items()}
+
+
+def _same(addends: list[Addend], before: list[Addend] | None) -> bool:
+    """Whether a tensor's sum is what it was; None stands for values of unknown state."""
+    return (
+        before is not None
+        and len(addends) == len(before)
+        and all(new.same(old) for new, old in zip(addends, before, strict=True))
+    )
