@@ -122,3 +122,18 @@ def inner_product(first, second):
     for i in range(first.size):
         total += np.float64(first[i]) * np.float64(second[i])
     return total
+
+
+@_jit
+def uniform(key, start, out):
+    """Numbers `start`, `start` + 1 … of the SplitMix64 stream that begins at `key`, as float32 in [0, 1) with 24 bits.
+
+    Every number depends on the key and its position alone, so that any range can be drawn by itself.
+    Source: Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA 2014.
+    """
+    for i in range(out.size):
+        state = key + np.uint64(start + i + 1) * np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state = state ^ (state >> np.uint64(31))
+        out[i] = np.float32(state >> np.uint64(40)) * np.float32(2.0**-24)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
 
@@ -14,20 +13,13 @@ from maet_core import kernels
 from maet_core.counting import percent_count
 from maet_core.importance.scores import Scores, unit_axis
 from maet_core.progress import Halted, Progress, each
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """Neurons above `threshold` are key, and those that equal it and lie before position `tie_stop` of the flattened scores."""
-
-    threshold: float
-    tie_stop: int
+from maet_core.ranking import Cut, largest
 
 
 class KeyNeurons:
     """Which neurons are key. Ties go by tensor name, then by position, so that exactly `count` neurons are chosen."""
 
-    def __init__(self, scores: Scores, k1: float, scope: str, cuts: dict[str, _Cut], counts: dict[str, int]):
+    def __init__(self, scores: Scores, k1: float, scope: str, cuts: dict[str, Cut], counts: dict[str, int]):
         self.scores, self.k1, self.scope = scores, k1, scope
         self.counts = counts
         self._cuts = cuts
@@ -58,12 +50,7 @@ class KeyNeurons:
         return spread(self._units(name), info.shape, axis, start, stop)
 
     def _chosen(self, name: str, start: int, stop: int) -> torch.Tensor:
-        values, cut = self.scores.read(name, start, stop), self._cuts[name]
-        chosen = values > cut.threshold
-        if start < cut.tie_stop:
-            ties = cut.tie_stop - start
-            chosen[:ties] |= values[:ties] == cut.threshold
-        return chosen
+        return self._cuts[name].chosen(self.scores.read(name, start, stop), start)
 
 
 def spread(units: torch.Tensor, shape: tuple[int, ...], axis: int, start: int, stop: int) -> torch.Tensor:
@@ -93,87 +80,20 @@ def select_key_neurons(
     The count is `k1` % of all neurons, rounded half up. Cost: three passes over the scores, one chunk a thread in memory.
     """
     sizes = {name: prod(shape) for name, shape in scores.shapes.items()}
-    groups = [list(sizes)] if scope == "global" else [[name] for name in sizes]
-    wanted = [percent_count(k1, sum(sizes[name] for name in group)) for group in groups]
-    thresholds = {}
+
+    def chunks(name: str) -> Iterator[tuple[int, np.ndarray]]:
+        for start in range(0, sizes[name], kernels.CHUNK_ELEMENTS):
+            yield start, scores.read(name, start, min(start + kernels.CHUNK_ELEMENTS, sizes[name])).numpy()
+
     if scope == "global":
-        thresholds = dict.fromkeys(sizes, _kth_largest(scores, groups[0], wanted[0], progress, halted))
-    else:
-        found = each(
-            groups, lambda group: _kth_largest(scores, group, wanted[groups.index(group)]), "ranking", progress, halted
-        )
-        thresholds = dict(zip(sizes, found, strict=True))
-    counted = each(
-        list(sizes), lambda name: _above_and_equal(scores, name, thresholds[name]), "counting", progress, halted
-    )
-    above_and_equal = dict(zip(sizes, counted, strict=True))
-    cuts: dict[str, _Cut] = {}
-    counts: dict[str, int] = {}
-    for group, count in zip(groups, wanted, strict=True):
-        free = count - sum(above_and_equal[name][0] for name in group)
-        for name in group:
-            above, equal = above_and_equal[name]
-            ties = min(free, equal)
-            free -= ties
-            cuts[name] = _Cut(thresholds[name], _tie_stop(scores, name, thresholds[name], ties, equal))
-            counts[name] = above + ties
+        cuts, counts = largest(sizes, percent_count(k1, sum(sizes.values())), chunks, progress, halted)
+        return KeyNeurons(scores, k1, scope, cuts, counts)
+
+    def of_tensor(name: str) -> tuple[dict[str, Cut], dict[str, int]]:
+        return largest({name: sizes[name]}, percent_count(k1, sizes[name]), chunks)
+
+    cuts, counts = {}, {}
+    for tensor_cuts, tensor_counts in each(list(sizes), of_tensor, "ranking", progress, halted):
+        cuts |= tensor_cuts
+        counts |= tensor_counts
     return KeyNeurons(scores, k1, scope, cuts, counts)
-
-
-def _above_and_equal(scores: Scores, name: str, threshold: float) -> tuple[int, int]:
-    if threshold == float("inf"):
-        return 0, 0
-    bits, above, equal = np.float32(threshold).view(np.uint32), 0, 0
-    for _, values in _chunks(scores, name):
-        counts = kernels.count_above_and_equal(values.numpy().view(np.uint32), bits)
-        above, equal = above + counts[0], equal + counts[1]
-    return above, equal
-
-
-def _tie_stop(scores: Scores, name: str, threshold: float, ties: int, equal: int) -> int:
-    """The position behind the last of the first `ties` scores that equal the threshold."""
-    if ties == equal:
-        return prod(scores.shapes[name])
-    for start, values in _chunks(scores, name) if ties else ():
-        positions = (values == threshold).nonzero().reshape(-1)
-        if len(positions) >= ties:
-            return start + int(positions[ties - 1]) + 1
-        ties -= len(positions)
-    return 0
-
-
-def _kth_largest(
-    scores: Scores, names: list[str], k: int, progress: Progress | None = None, halted: Halted | None = None
-) -> float:
-    """The k-th largest score, by radix selection on the bits: those of float32 values ≥ 0 order like the values. k = 0: infinity."""
-    if k == 0:
-        return float("inf")
-
-    def leading_counts(name: str) -> np.ndarray:
-        counts = np.zeros(1 << 16, dtype=np.int64)
-        for _, values in _chunks(scores, name):
-            kernels.count_leading_bits(values.numpy().view(np.uint32), counts)
-        return counts
-
-    def trailing_counts(name: str) -> np.ndarray:
-        counts = np.zeros(1 << 16, dtype=np.int64)
-        for _, values in _chunks(scores, name):
-            kernels.count_trailing_bits(values.numpy().view(np.uint32), np.uint32(leading), counts)
-        return counts
-
-    leading, k = _digit(sum(each(names, leading_counts, "ranking", progress, halted)), k)
-    trailing, _ = _digit(sum(each(names, trailing_counts, "ranking further", progress, halted)), k)
-    return float(np.uint32(leading << 16 | trailing).view(np.float32))
-
-
-def _digit(counts: np.ndarray, k: int) -> tuple[int, int]:
-    """The digit of the k-th largest, and its rank among those with this digit."""
-    from_top = np.cumsum(counts[::-1])
-    position = int(np.searchsorted(from_top, k))
-    return len(counts) - 1 - position, k - int(from_top[position] - counts[::-1][position])
-
-
-def _chunks(scores: Scores, name: str) -> Iterator[tuple[int, torch.Tensor]]:
-    total = prod(scores.shapes[name])
-    for start in range(0, total, kernels.CHUNK_ELEMENTS):
-        yield start, scores.read(name, start, min(start + kernels.CHUNK_ELEMENTS, total))
