@@ -1,0 +1,234 @@
+"""The resident model: after any sequence of changes it holds, bit for bit, the weights of a fresh merge."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from models import add_tokenizer, logits, make_family, random_tensors, read_model, sibling, skeleton, write_model
+
+from maet_core.errors import CheckpointError, InputError, RecipeError
+from maet_core.live import LiveModel
+from maet_core.merging import merge
+from maet_core.recipe import Recipe
+from maet_core.sources import Sources
+
+
+def recipe_of(**changes):
+    return Recipe.from_dict(
+        {
+            "base": "base",
+            "abilities": {
+                "math": {
+                    "ability": "ability",
+                    "source_language": "source",
+                    "beta": 0.5,
+                    "key_neurons": {"k1": 40.0, "granularity": "unit"},
+                    "tensors": {"k2": 60.0},
+                }
+            },
+            "languages": {"sw": {"checkpoint": "sw"}, "te": {"checkpoint": "te", "mu": 0.5}},
+        }
+        | changes
+    )
+
+
+def make_world(folder, architecture="llama", dtype="bfloat16", **changes):
+    family = make_family(folder, architecture, dtype=dtype, seed=8, **changes)
+    add_tokenizer(folder / "base")
+    return family
+
+
+def open_live(folder, recipe):
+    return LiveModel(Sources.open(recipe, folder))
+
+
+def bits(tensor):
+    return tensor.detach().contiguous().view({2: torch.int16, 4: torch.int32}[tensor.element_size()])
+
+
+def assert_same_weights(live, folder, tmp_path, count=[0]):  # noqa: B006 (a counter for folder names)
+    """Every parameter against the model that transformers opens from a fresh merge."""
+    count[0] += 1
+    output = tmp_path / f"fresh-{count[0]}"
+    merge(live.recipe, folder, output, device="cpu")
+    fresh = transformers.AutoModelForCausalLM.from_pretrained(output, dtype="auto").eval()
+    expected, found = dict(fresh.named_parameters()), dict(live.model.named_parameters())
+    assert set(found) == set(expected)
+    for name, parameter in expected.items():
+        assert parameter.dtype == found[name].dtype
+        assert torch.equal(bits(found[name]), bits(parameter)), name
+    assert torch.equal(logits(live.model), logits(fresh))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "dtype", "changes"),
+    [
+        ("llama", "bfloat16", {"tie_word_embeddings": True}),
+        ("llama", "float16", {}),
+        ("qwen2", "float32", {}),
+        ("gpt2", "bfloat16", {}),
+        ("phi3", "float32", {}),
+        ("gemma2", "bfloat16", {}),
+        ("gpt_neox", "float32", {}),
+        ("opt", "bfloat16", {}),
+    ],
+)
+def test_any_sequence_of_changes_leaves_the_weights_of_a_fresh_merge(tmp_path, architecture, dtype, changes):
+    folder = tmp_path / "world"
+    make_world(folder, architecture, dtype, **changes)
+    live = open_live(folder, recipe_of())
+    assert_same_weights(live, folder, tmp_path)
+    fields = {
+        "abilities.math.alpha": lambda g: round(g.uniform(-1, 2), 2),
+        "abilities.math.beta": lambda g: float(g.choice([0.0, 0.5, 1.0])),
+        "abilities.math.gamma": lambda g: float(g.choice([0.0, 1.0, 1.5, -0.5])),
+        "abilities.math.tensors.k2": lambda g: float(g.integers(0, 101)),
+        "abilities.math.tensors.exclude": lambda g: [["*"], ["layer:0"], ["*.weight"], []][g.integers(4)],
+        "abilities.math.key_neurons.k1": lambda g: float(g.choice([0.0, 5.0, 100.0])),
+        "languages.sw.mu": lambda g: float(g.choice([0.0, 1.0, -1.0])),
+        "languages.te.mu": lambda g: round(g.uniform(-1, 1), 2),
+        "eta": lambda g: float(g.choice([0.0, 1.0, 0.5])),
+    }
+    generator = np.random.default_rng(0)
+    recipe = live.recipe
+    for step in range(12):
+        field = list(fields)[generator.integers(len(fields))]
+        value = fields[field](generator)
+        recipe = recipe.with_value(field, value if isinstance(value, list) else float(value))
+        live.apply(recipe)
+        assert live.recipe == recipe
+        if step % 3 == 2:
+            assert_same_weights(live, folder, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("live")
+    make_world(folder, tie_word_embeddings=True)
+    return folder
+
+
+def test_zero_coefficients_are_the_base_bit_for_bit(world):
+    live = open_live(world, recipe_of())
+    recipe = live.recipe
+    for field in ("abilities.math.gamma", "languages.sw.mu", "languages.te.mu"):
+        recipe = recipe.with_value(field, 0.0)
+    changed = live.apply(recipe)
+    assert changed.tensors > 0
+    base = read_model(world / "base")
+    state = live.model.state_dict()
+    for name, tensor in base.items():
+        assert torch.equal(bits(state[name]), bits(tensor)), name
+    assert torch.equal(bits(state["lm_head.weight"]), bits(base["model.embed_tokens.weight"]))
+
+
+def test_only_what_a_change_touches_is_rewritten(world):
+    live = open_live(world, recipe_of())
+    recipe = live.recipe
+    assert live.apply(recipe).tensors == 0
+    selected = live.selections["math"].tensors
+    everything = len(read_model(world / "base"))
+    gamma = live.apply(recipe.with_value("abilities.math.gamma", 2.0))
+    assert gamma.tensors == len(selected) < everything
+    sizes = {name: tensor.numel() for name, tensor in read_model(world / "base").items()}
+    assert gamma.parameters == sum(sizes[name] for name in selected)
+    recipe = recipe.with_value("abilities.math.gamma", 2.0)
+    assert live.apply(recipe.with_value("eta", 0.5)).tensors == len(selected)  # η acts inside T only
+    recipe = recipe.with_value("eta", 0.5)
+    assert live.apply(recipe.with_value("languages.sw.mu", 0.25)).tensors == everything
+
+
+def test_nothing_is_written_to_disk(world):
+    before = {path: path.stat().st_mtime_ns for path in world.rglob("*")}
+    live = open_live(world, recipe_of())
+    live.apply(live.recipe.with_value("eta", 0.5))
+    assert {path: path.stat().st_mtime_ns for path in world.rglob("*")} == before
+
+
+def test_other_models_must_be_opened_anew(world):
+    live = open_live(world, recipe_of())
+    state = {name: tensor.clone() for name, tensor in live.model.state_dict().items()}
+    for other in (
+        recipe_of(languages={"sw": {"checkpoint": "te"}}),
+        recipe_of(abilities={}),
+        recipe_of(base="source"),
+    ):
+        with pytest.raises(RecipeError, match="other models"):
+            live.apply(other)
+        assert live.recipe == recipe_of()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in live.model.state_dict().items())
+
+
+def test_a_change_that_cannot_be_made_changes_nothing(tmp_path):
+    """A value beyond float16 is found when half of the tensors may have been rewritten already."""
+    make_world(tmp_path / "world", dtype="float16")
+    live = open_live(tmp_path / "world", recipe_of())
+    state = {name: tensor.clone() for name, tensor in live.model.state_dict().items()}
+    with pytest.raises(InputError, match="beyond"):
+        live.apply(live.recipe.with_value("languages.sw.mu", 1e7))
+    assert live.recipe == recipe_of()
+    for name, tensor in live.model.state_dict().items():
+        assert torch.equal(bits(tensor), bits(state[name])), name
+    with pytest.raises(RecipeError, match="matches no tensor"):
+        live.apply(live.recipe.with_value("abilities.math.tensors.include", ["*zzz*"]))
+    assert live.recipe == recipe_of()
+    live.apply(live.recipe.with_value("languages.sw.mu", 0.5))
+    assert_same_weights(live, tmp_path / "world", tmp_path)
+
+
+def test_a_stored_tied_head_follows_its_embedding(tmp_path):
+    """transformers ties the head to the embedding whatever the file says, so the embedding decides."""
+    folder = tmp_path / "world"
+    frame = skeleton("llama", tie_word_embeddings=True)
+    base = random_tensors(frame.shapes, "float32", 1)
+    for member, tensors in (("base", base), ("ability", sibling(base, 2)), ("sw", sibling(base, 3))):
+        tensors = tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+        write_model(folder / member, frame.config, tensors)
+    add_tokenizer(folder / "base")
+    recipe = Recipe.from_dict(
+        {"base": "base", "abilities": {"math": {"ability": "ability"}}, "languages": {"sw": {"checkpoint": "sw"}}}
+    )
+    live = open_live(folder, recipe)
+    assert_same_weights(live, folder, tmp_path)
+    for exclude in (["lm_head.weight"], ["model.embed_tokens.weight"], []):
+        live.apply(live.recipe.with_value("abilities.math.tensors.exclude", exclude))
+        assert_same_weights(live, folder, tmp_path)
+
+
+def test_an_answer_holds_the_weights_still(world):
+    live = open_live(world, recipe_of())
+    done = threading.Event()
+
+    def change():
+        live.apply(live.recipe.with_value("eta", 0.0))
+        done.set()
+
+    with live.lock:
+        before = logits(live.model)
+        thread = threading.Thread(target=change)
+        thread.start()
+        time.sleep(0.2)
+        assert not done.is_set()
+        assert torch.equal(logits(live.model), before)
+    thread.join(10)
+    assert done.is_set()
+    assert not torch.equal(logits(live.model), before)
+
+
+def test_a_model_that_transformers_rebuilds_says_so(tmp_path):
+    """Mixtral's experts are stacked in memory: clear words, not wrong weights."""
+    make_world(tmp_path, "mixtral", "float32")
+    with pytest.raises(CheckpointError, match=r"experts.*merge to disk"):
+        open_live(tmp_path, recipe_of())
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json"])
+def test_what_an_answer_needs_is_named(tmp_path, missing):
+    make_world(tmp_path)
+    for file in (tmp_path / "base").glob(missing.replace("tokenizer.json", "tokenizer*")):
+        file.unlink()
+    with pytest.raises(CheckpointError, match=missing.partition(".")[0]):
+        open_live(tmp_path, recipe_of())
