@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from maet_core.anatomy import Place
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError
 from maet_core.kernels import CHUNK_ELEMENTS
@@ -129,24 +130,40 @@ def _parameters_by_name(model: torch.nn.Module, base: Checkpoint) -> dict[str, t
     """The model's own storage for every tensor of the checkpoint; a tied head has the embedding's."""
     state = model.state_dict(keep_vars=True)
     prefix = f"{model.base_model_prefix}."
-    found, missing = {}, []
+    found = {}
     for name, info in base.tensors.items():
-        if not info.mergeable:
+        place = base.anatomy.place(name)
+        if not info.mergeable or place.kind == "buffer":
             continue
         parameter = next((state[key] for key in (name, prefix + name, name.removeprefix(prefix)) if key in state), None)
         if parameter is None:
-            missing.append(name)
-        elif tuple(parameter.shape) == info.shape:
-            found[name] = parameter.data
-        else:
-            missing.append(name)
-    trained = [name for name in missing if base.anatomy.place(name).kind != "buffer"]
-    if trained:
-        raise CheckpointError(
-            f"{base.source}: transformers keeps tensor {trained[0]} under another name or shape, so it cannot follow live; "
-            "merge to disk and open the result"
-        )
+            parameter = _renamed(state, name, place)
+            if parameter is not None and not torch.equal(parameter.cpu(), base.read(name)):
+                parameter = None  # the guess was wrong
+        if parameter is None or tuple(parameter.shape) != info.shape:
+            raise CheckpointError(
+                f"{base.source}: transformers keeps tensor {name} under another name or shape, so it cannot follow live; "
+                "merge to disk and open the result"
+            )
+        found[name] = parameter.data
     return found
+
+
+def _renamed(state: dict[str, torch.Tensor], name: str, place: Place) -> torch.Tensor | None:
+    """Where transformers keeps what checkpoints store under other names: heads, routers, and experts one by one, which it stacks
+    by layer, gate and up projection in one."""
+    key = "lm_head.weight" if place.kind == "head" else name.replace(".block_sparse_moe.", ".mlp.")
+    if key in state:
+        return state[key]
+    head, experts, _ = key.partition(".experts.")
+    stack = state.get(f"{head}{experts}{'down_proj' if place.module == 'down_proj' else 'gate_up_proj'}")
+    if stack is None or place.expert is None:
+        return None
+    expert = stack[place.expert]
+    if place.module == "down_proj":
+        return expert
+    half = expert.shape[0] // 2
+    return expert[:half] if place.module == "gate_proj" else expert[half:]
 
 
 def _key_neurons(sources: Sources) -> dict[str, object]:
