@@ -3,7 +3,9 @@ which order like the numbers. Key neurons and the comparators' thresholds come f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,9 @@ from maet_core.progress import Halted, Progress, each
 
 Chunks = Callable[[str], Iterator[tuple[int, np.ndarray]]]
 """chunks(name): (position, float32 values ≥ 0), from the first to the last value under that name."""
+
+
+_REMEMBERED_CUTS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -109,3 +114,27 @@ def _tie_stop(chunks: Chunks, name: str, threshold: float, ties: int) -> int:
             return start + int(positions[ties - 1]) + 1
         ties -= len(positions)
     return 0
+
+
+class Cuts:
+    """Thresholds that were found, so that each is looked for once, whichever thread needs it first."""
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, Future[Cut]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, find: Callable[[], Cut]) -> Cut:
+        with self._lock:
+            future = self._found.get(key)
+            if mine := future is None:
+                while len(self._found) >= _REMEMBERED_CUTS:
+                    del self._found[next(iter(self._found))]
+                future = self._found[key] = Future()
+        if mine:
+            try:
+                future.set_result(find())
+            except BaseException as error:
+                with self._lock:
+                    self._found.pop(key, None)
+                future.set_exception(error)
+        return future.result()

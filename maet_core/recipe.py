@@ -10,17 +10,22 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from maet_core.errors import RecipeError
+from maet_core.methods import METHODS, settings_union
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 Source = Annotated[str, Field(min_length=1)]
+# `method: ties` stands for `method: {name: ties}`
+MethodChoice = Annotated[
+    settings_union(), BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
+]
 
 
 class _Strict(BaseModel):
@@ -111,13 +116,27 @@ class Output(_Strict):
 
 
 class Recipe(_Strict):
-    """Eq. 4 with everything that goes into it. Paths are relative to the folder that the recipe lies in."""
+    """Eq. 4, or a method that it is compared with, and everything that goes into it. Paths are relative to the folder that the
+    recipe lies in."""
 
     base: Source
+    method: MethodChoice = METHODS["maet"].settings(name="maet")
     abilities: dict[Name, Ability] = {}
     languages: dict[Name, Language] = {}
     eta: Number = 1.0
     output: Output = Output()
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> Recipe:
+        if self.method.name != "maet":
+            for name, ability in self.abilities.items():
+                fields = {"key_neurons": ability.key_neurons is not None, "tensors": ability.tensors != TensorRule()}
+                for field in (field for field, used in fields.items() if used):
+                    raise _mistake(
+                        f"a part of the method maet, and {self.method.name} has none; remove it, or set method to maet",
+                        f"abilities.{name}.{field}",
+                    )
+        return self
 
     @classmethod
     def from_yaml(cls, text: str, origin: str = "recipe") -> Recipe:
@@ -158,6 +177,10 @@ class Recipe(_Strict):
         for ability in content["abilities"].values():
             if "pack" in ability:  # its coefficients are inside the pack; writing them again would be refused
                 del ability["alpha"], ability["beta"]
+        if self.method.name == "maet":
+            del content["method"]
+        elif not self.method.parameters:
+            content["method"] = self.method.name
         return content
 
     def to_yaml(self) -> str:
@@ -202,26 +225,36 @@ def _split_field(field: str, content: dict) -> list[str]:
     return parts
 
 
-def _mistake(text: str) -> PydanticCustomError:
-    return PydanticCustomError("recipe", "{text}", {"text": text})
+def _mistake(text: str, field: str = "") -> PydanticCustomError:
+    """`field` says where it is if that is not where the check is."""
+    return PydanticCustomError("recipe", "{text}", {"text": text, "field": field})
 
 
 def _explain(error: ValidationError) -> str:
     """The first mistake as one line, and how many more there are."""
     first, count = error.errors()[0], error.error_count()
-    field = ".".join(str(part) for part in first["loc"] if part != "[key]") or "recipe"
+    place = first["loc"][:1] + first["loc"][2:] if first["loc"][:1] == ("method",) else first["loc"]  # [1] is its name
+    field = ".".join(str(part) for part in place if part != "[key]") or first.get("ctx", {}).get("field") or "recipe"
     more = f" (and {count - 1} more)" if count > 1 else ""
     return f"{field}: {_mend(first, field)}{more}"
 
 
 def _mend(detail: ErrorDetails, field: str) -> str:
     found = f"found {_shorten(detail['input'])}"
-    context = detail.get("ctx", {})
+    context, place = detail.get("ctx", {}), detail["loc"]
+    parameters = {p.name: p for p in METHODS[place[1]].parameters} if place[0:1] == ("method",) and place[1:] else {}
     match detail["type"]:
         case "recipe":
             return context["text"]
         case "missing":
             return "this field is missing"
+        case "union_tag_not_found" if isinstance(detail["input"], dict):
+            return "`name` is missing; write for example {name: ties, density: 0.2}"
+        case "union_tag_invalid" | "union_tag_not_found" | "model_attributes_type" if place == ("method",):
+            found = f"found {_shorten(context.get('tag', detail['input']))}"
+            return f"{found}, expected {', '.join(METHODS)}, or {{name: …}} with parameters"
+        case _ if parameters and place[-1] in parameters and detail["type"] != "recipe":
+            return f"{found}, expected {parameters[place[-1]].expected}"
         case "extra_forbidden":
             known = list(_model_at(detail["loc"][:-1]).model_fields)
             close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
@@ -257,6 +290,8 @@ def _mend(detail: ErrorDetails, field: str) -> str:
 
 
 def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    if location[:1] == ("method",):
+        return METHODS[location[1]].settings
     models = {
         "abilities": Ability,
         "languages": Language,

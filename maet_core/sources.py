@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from maet_core.errors import MaetError, PackError, RecipeError, ScoresError
 from maet_core.identity import file_stamp
 from maet_core.importance import KeyNeurons, SavedScores, locate, select_key_neurons
 from maet_core.progress import Halted, Progress
+from maet_core.ranking import Cuts
 from maet_core.recipe import Ability, KeyNeuronRule, Recipe
 from maet_core.weights.ability import AbilityWeights
 from maet_core.weights.differences import Difference, Models, locate_source
@@ -31,6 +32,7 @@ class Sources:
     base: Checkpoint
     abilities: dict[str, AbilityWeights]
     languages: dict[str, Difference]
+    cuts: Cuts = field(default_factory=Cuts)
 
     @classmethod
     def open(
@@ -68,7 +70,7 @@ class Sources:
                 keys = opener.key_neurons(f"abilities.{name}", ability.key_neurons, weights.ability)
             alpha, beta = (1.0, 0.0) if ability.pack else (ability.alpha, ability.beta)
             abilities[name] = AbilityWeights(weights.ability, weights.source_language, alpha, beta, keys)
-        return Sources(recipe, self.folder, self.base, abilities, self.languages)
+        return Sources(recipe, self.folder, self.base, abilities, self.languages, self.cuts)
 
     @property
     def differences(self) -> list[Difference]:

@@ -8,16 +8,18 @@ from maet_core.merging.plan import MergePlan
 
 def model_card(plan: MergePlan, name: str) -> str:
     """Markdown with the hub's metadata block in front."""
-    recipe = plan.sources.recipe
+    recipe, method = plan.sources.recipe, plan.method
+    is_maet = method.name == "maet"
+    added = "ability weights R(A) and language weights R(L)" if is_maet else "task vectors of abilities and languages"
     identities = plan.sources.identities()
     languages = [key for key in recipe.languages if 2 <= len(key) <= 3 and key.isalpha()]
     lines = ["---", f"base_model: {recipe.base}", "base_model_relation: merge", "library_name: transformers"]
     if languages:
         lines += ["language:", *(f"- {key}" for key in languages)]
-    lines += ["tags:", "- merge", "- maet", "---", "", f"# {name}", ""]
+    lines += ["tags:", "- merge", "- maet", *([] if is_maet else [f"- {method.name}"]), "---", "", f"# {name}", ""]
     lines += [
-        "Made by adding ability weights R(A) and language weights R(L) to a base model, without training "
-        "([MAET, arXiv 2410.07825](https://arxiv.org/abs/2410.07825)).",
+        f"Made by adding {added} to a base model, without training ([{method.name}, {method.paper}]({method.paper.url})). "
+        f"{method.summary}",
         "",
         "## Recipe",
         "",

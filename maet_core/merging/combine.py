@@ -10,11 +10,12 @@ from maet_core.errors import InputError
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.merging.plan import Addend, MergePlan
+from maet_core.merging.vectors import StreamedVector, WeightedVector
 from maet_core.weights.differences import widened
 
 
 class Combiner:
-    """Scratch memory of one thread, and Eq. 4 on chunks of at most `CHUNK_ELEMENTS`.
+    """Scratch memory of one thread, and the merge on chunks of at most `CHUNK_ELEMENTS`.
 
     On the CPU sums in float32 run in compiled kernels; other devices, and float64, go through torch. The order of additions is
     the same, and so is the result.
@@ -35,7 +36,9 @@ class Combiner:
         if not base.tensors[name].mergeable:
             return stored, 0
         addends = self.plan.addends(name)
-        if self.device.type == "cpu" and self.plan.sources.precision(name) == torch.float32:
+        if not self.plan.method.linear:
+            result, changed, fits = self._by_method(addends, name, start, stop, stored, dtype)
+        elif self.device.type == "cpu" and self.plan.sources.precision(name) == torch.float32:
             result, changed, fits = self._by_kernels(addends, name, start, stop, stored, dtype)
         else:
             result, changed, fits = self._by_torch(addends, name, start, stop, stored, dtype)
@@ -95,6 +98,17 @@ class Combiner:
                 difference = torch.where(mask, difference, 0)
             terms.append((addend.coefficient, difference))
         return _rounded(equations.merged(base, terms), stored, dtype)
+
+    def _by_method(
+        self, vectors: list[WeightedVector], name: str, start: int, stop: int, stored: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, int, bool]:
+        sources = self.plan.sources
+        base = widened(stored, sources.base.source, name, start, sources.precision(name)).to(self.device)
+        streamed = [StreamedVector(vector, sources.base, sources.cuts, name, start, stop, base) for vector in vectors]
+        if not streamed:
+            return _rounded(base, stored, dtype)
+        merged_vector = self.plan.method.function(streamed, **self.plan.settings.parameters)
+        return _rounded(equations.merged(base, [(1.0, merged_vector)]), stored, dtype)
 
 
 def _rounded(values: torch.Tensor, stored: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, int, bool]:

@@ -1,0 +1,90 @@
+"""Task vectors for methods that look at single values: streamed, with thresholds of whole tensors and reproducible chance."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from maet_core import kernels
+from maet_core.checkpoints import Checkpoint
+from maet_core.counting import share_count
+from maet_core.methods import MethodSettings
+from maet_core.methods.vectors import Vector
+from maet_core.ranking import Cuts, largest
+from maet_core.weights.ability import AbilityWeights
+from maet_core.weights.differences import Difference, widened
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedVector:
+    """One task vector of a recipe, its weight (γ_i or η·μ_j), and the method that it goes through. `key` is its field's name."""
+
+    key: str
+    weight: float
+    weights: AbilityWeights | Difference
+    method: MethodSettings
+
+    def same(self, other: object) -> bool:
+        return isinstance(other, WeightedVector) and vars(self) == vars(other)
+
+
+class StreamedVector(Vector):
+    """Elements `start` to `stop` of one task vector within a tensor; `base_chunk` holds the base's values of that range, in the
+    precision and on the device of the merge."""
+
+    def __init__(
+        self,
+        vector: WeightedVector,
+        base: Checkpoint,
+        cuts: Cuts,
+        name: str,
+        start: int,
+        stop: int,
+        base_chunk: torch.Tensor,
+    ):
+        self.weight = vector.weight
+        self.values = vector.weights.chunk(name, start, stop, base_chunk)
+        self._vector, self._base, self._cuts, self._name = vector, base, cuts, name
+        self._start, self._stop = start, stop
+
+    def largest(self, share: float) -> torch.Tensor:
+        numel = self._base.tensors[self._name].numel
+        count = share_count(share, numel)
+        if count in (0, numel):
+            return torch.full_like(self.values, bool(count), dtype=torch.bool)
+        key = (self._vector.weights, self._name, self.values.dtype, count)
+        cut = self._cuts.get(key, lambda: largest({self._name: numel}, count, self._magnitudes)[0][self._name])
+        return cut.chosen(self.values.abs().float(), self._start)
+
+    def row_ranks(self) -> torch.Tensor:
+        shape = self._base.tensors[self._name].shape
+        width = shape[-1] if shape else 1
+        first, last = self._start // width * width, -(-self._stop // width) * width
+        values = self.values if (first, last) == (self._start, self._stop) else self._read(first, last)
+        order = values.abs().float().view(-1, width).argsort(dim=1, stable=True)
+        ranks = torch.arange(width, dtype=torch.float32, device=values.device)
+        ranks = ranks / (width - 1) if width > 1 else ranks + 0.5
+        ranked = torch.empty(order.shape, device=values.device).scatter_(1, order, ranks.expand(order.shape))
+        return ranked.view(-1)[self._start - first : self._stop - first]
+
+    def uniform(self, seed: int) -> torch.Tensor:
+        seed_text = "\0".join((str(seed), self._vector.key, self._name))
+        key = int.from_bytes(hashlib.blake2b(seed_text.encode(), digest_size=8).digest(), "little")
+        numbers = np.empty(self._stop - self._start, np.float32)
+        kernels.uniform(np.uint64(key), self._start, numbers)
+        return torch.from_numpy(numbers)
+
+    def _read(self, start: int, stop: int) -> torch.Tensor:
+        stored = self._base.read(self._name, start, stop).reshape(-1)
+        base = widened(stored, self._base.source, self._name, start, self.values.dtype)
+        return self._vector.weights.chunk(self._name, start, stop, base.to(self.values.device))
+
+    def _magnitudes(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        numel = self._base.tensors[name].numel
+        for start in range(0, numel, kernels.CHUNK_ELEMENTS):
+            values = self._read(start, min(start + kernels.CHUNK_ELEMENTS, numel))
+            yield start, values.abs().float().cpu().numpy()
