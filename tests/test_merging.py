@@ -279,12 +279,13 @@ def start_slow_merge(folder, output, delay):
     )
 
 
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
+def wait_until_done(process, output, tensors):
+    """Returns once the merge under way has written down that many tensors as done."""
+    end = time.monotonic() + 90
+    while len(journal_of(output)) < tensors:
+        assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
-    return found
 
 
 def journal_of(output):
@@ -310,7 +311,7 @@ def test_a_killed_merge_goes_on_where_it_was(recipe_file, tmp_path):
     folder, output = recipe_file.parent, tmp_path / "out"
     merge(recipe_of(), folder, tmp_path / "straight", device="cpu")
     process = start_slow_merge(folder, output, 0.15)
-    wait_for(lambda: len(journal_of(output)) >= 5)
+    wait_until_done(process, output, 5)
     process.kill()
     process.communicate()
     assert not output.exists()
@@ -343,7 +344,7 @@ def test_a_killed_merge_goes_on_where_it_was(recipe_file, tmp_path):
 def test_after_a_kill_another_recipe_or_input_begins_again(recipe_file, tmp_path):
     folder, output = recipe_file.parent, tmp_path / "out"
     process = start_slow_merge(folder, output, 0.1)
-    wait_for(lambda: len(journal_of(output)) >= 3)
+    wait_until_done(process, output, 3)
     process.kill()
     process.communicate()
     other = recipe_of(eta=0.25)
@@ -355,7 +356,7 @@ def test_after_a_kill_another_recipe_or_input_begins_again(recipe_file, tmp_path
 def test_after_a_kill_a_changed_model_begins_again(recipe_file, tmp_path):
     folder, output = recipe_file.parent, tmp_path / "out"
     process = start_slow_merge(folder, output, 0.1)
-    wait_for(lambda: len(journal_of(output)) >= 3)
+    wait_until_done(process, output, 3)
     process.kill()
     process.communicate()
     config = json.loads((folder / "sw" / "config.json").read_text())
@@ -369,7 +370,7 @@ def test_after_a_kill_a_changed_model_begins_again(recipe_file, tmp_path):
 def test_two_writers_of_one_output(recipe_file, tmp_path):
     folder, output = recipe_file.parent, tmp_path / "out"
     process = start_slow_merge(folder, output, 0.1)
-    wait_for(lambda: output.with_name(".out.partial").exists() and journal_of(output))
+    wait_until_done(process, output, 1)
     with pytest.raises(OutputError, match=r"out.*another process"):
         merge(recipe_of(), folder, output, device="cpu")
     stdout, stderr = process.communicate(timeout=120)
@@ -382,7 +383,7 @@ def test_two_writers_of_one_output(recipe_file, tmp_path):
 def test_a_signal_stops_it_and_leaves_nothing(recipe_file, tmp_path, number, status):
     output = tmp_path / "new" / "out"
     process = start_slow_merge(recipe_file.parent, output, 0.1)
-    wait_for(lambda: journal_of(output))
+    wait_until_done(process, output, 1)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == status
