@@ -15,12 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.generation.streamers import BaseStreamer
 
 from maet_core.errors import Cancelled, InputError
 
 POLL_SECONDS = 0.05
+JOIN_SECONDS = 2.0
 MOST_NEW_TOKENS = 4096
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -96,7 +103,7 @@ def stream(
         halt.set()
         for thread in threads:
             if thread.ident:
-                thread.join()
+                thread.join(JOIN_SECONDS)  # one that still waits for its model gives up as soon as it has it
 
 
 def generate(speaker: Speaker, prompt: str, decoding: Decoding) -> Answer:
@@ -181,31 +188,23 @@ def _generate(
     most = min(decoding.max_new_tokens, room - length) if room else decoding.max_new_tokens
     ends = _end_tokens(model, tokenizer)
     streamer = _TokenStreamer(say, ends)
-    settings = _settings(decoding, most, ends, tokenizer)
+    settings = _settings(most, ends, tokenizer)
     with torch.inference_mode():
-        # Greedy decoding draws nothing, so that forking the random state (shared by all threads) would only cost.
-        sampling = torch.random.fork_rng() if decoding.temperature else nullcontext()
-        with sampling:
-            if decoding.temperature:
-                torch.manual_seed(decoding.seed)
-            model.generate(
-                **inputs,
-                generation_config=settings,
-                streamer=streamer,
-                stopping_criteria=StoppingCriteriaList([_Halt(halt)]),
-            )
+        model.generate(
+            **inputs,
+            generation_config=settings,
+            logits_processor=LogitsProcessorList([_Sampler(decoding)] if decoding.temperature else []),
+            streamer=streamer,
+            stopping_criteria=StoppingCriteriaList([_Halt(halt)]),
+        )
     if streamer.ended:
         return "end"
     return "stopped" if halt.is_set() and streamer.count < most else "length"
 
 
-def _settings(decoding: Decoding, most: int, ends: list[int], tokenizer: Any) -> GenerationConfig:
+def _settings(most: int, ends: list[int], tokenizer: Any) -> GenerationConfig:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends[0] if ends else None)
-    settings = GenerationConfig(max_new_tokens=most, eos_token_id=ends or None, pad_token_id=pad, do_sample=False)
-    if decoding.temperature:
-        settings.do_sample = True
-        settings.temperature, settings.top_p, settings.top_k = decoding.temperature, decoding.top_p, 0
-    return settings
+    return GenerationConfig(max_new_tokens=most, eos_token_id=ends or None, pad_token_id=pad, do_sample=False)
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -234,6 +233,27 @@ class _TokenStreamer(BaseStreamer):
 
     def end(self) -> None:
         pass
+
+
+class _Sampler(LogitsProcessor):
+    """Turns greedy decoding into sampling: the highest of logits plus Gumbel noise is a draw from their softmax.
+
+    The noise has a generator of its own. The global one is shared by all threads, so that answers streamed at the same
+    time would take each other's numbers and no seed would give the same answer twice.
+    """
+
+    def __init__(self, decoding: Decoding):
+        self.decoding = decoding
+        self.generator = torch.Generator().manual_seed(decoding.seed)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        logits = scores.float() / self.decoding.temperature
+        if self.decoding.top_p < 1:
+            ordered, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
+            beyond = ordered.cumsum(dim=-1) - ordered >= self.decoding.top_p  # the first token is always kept
+            logits = logits.masked_fill(beyond.scatter(-1, order, beyond), -torch.inf)
+        uniform = torch.rand(logits.shape, generator=self.generator).clamp_min(1e-20).to(logits.device)
+        return logits - torch.log(-torch.log(uniform))
 
 
 class _Halt(StoppingCriteria):

@@ -78,14 +78,18 @@ def keep(recipe: Recipe) -> None:
     with as_recipe:
         save_and_load(recipe)
     with command:
-        name = state.recipe_name() or "mine"
-        if state.is_changed():
-            st.caption(f"The sliders differ from recipes/{name}.yaml: save the recipe below first, or download it.")
-        arguments = saving.command(f"recipes/{name}.yaml", f"models/{name}-merged")
-        st.code(f"cd {shlex.quote(str(resources.workspace().path))}\n{shlex.join(arguments)}", language="bash")
-        text = resources.workspace().portable(recipe).to_yaml()
-        st.code(text, language="yaml", height=320)
-        st.download_button("Download the recipe", text, f"{name}.yaml", "application/yaml", on_click="ignore")
+        show_command(recipe)
+
+
+def show_command(recipe: Recipe) -> None:
+    """What to paste into a terminal to get the same model; with the recipe itself where no file holds it yet."""
+    name = state.recipe_name() or "mine"
+    lines = [f"cd {shlex.quote(str(resources.workspace().path))}"]
+    if state.is_changed():
+        name = f"{name}-changed"
+        lines.append(f"cat > recipes/{name}.yaml <<'END'\n{resources.workspace().portable(recipe).to_yaml()}END")
+    lines.append(shlex.join(saving.command(f"recipes/{name}.yaml", f"models/{name}-merged")))
+    st.code("\n".join(lines), language="bash")
 
 
 def save_checkpoint(recipe: Recipe) -> None:
@@ -150,6 +154,11 @@ def save_and_load(recipe: Recipe) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Save as", state.recipe_name() or "mine", max_chars=80, key="merge-recipe-name")
         st.button("Save recipe", key="merge-save-recipe", on_click=shell.guarded(store))
+    text = workspace.portable(recipe).to_yaml()
+    with st.expander("YAML"):
+        st.code(text, language="yaml")
+        name = f"{state.recipe_name() or 'mine'}.yaml"
+        st.download_button("Download", text, name, "application/yaml", on_click="ignore")
 
 
 def live_answer(recipe: Recipe) -> None:

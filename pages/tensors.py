@@ -142,7 +142,7 @@ heatmap(
     cells.similarity_scale(grid),
     key="tensors-map",
     on_pick=picked,
-    legend=LEGEND,
+    legend=[(mark, label) for mark, label in LEGEND if mark in ("in", "out", *(cell.mark for cell in grid.values()))],
 )
 hand_patterns(recipe, ability)
 table(selection)

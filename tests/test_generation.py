@@ -10,7 +10,7 @@ import transformers
 from small_workspace import byte_tokenizer, config
 
 from maet_core.errors import InputError
-from maet_core.generation import Decoding, Speaker, generate, stream
+from maet_core.generation import Decoding, Speaker, _Sampler, generate, stream
 
 BENGALI = "তার কয়টি আম আছে?"
 
@@ -35,7 +35,7 @@ class Parrot:
         self.tokens, self.pause, self.fail_after = tokens, pause, fail_after
         self.config = type("Config", (), {"max_position_embeddings": 512})()
 
-    def generate(self, input_ids, attention_mask, generation_config, streamer, stopping_criteria):
+    def generate(self, input_ids, attention_mask, generation_config, logits_processor, streamer, stopping_criteria):
         streamer.put(input_ids)
         said = []
         for token in self.tokens[: generation_config.max_new_tokens]:
@@ -70,6 +70,23 @@ def test_sampling_is_repeatable_and_differs_by_seed(model, tokenizer):
 
     assert say(1) == say(1)
     assert say(1) != say(2)
+
+
+def test_sampling_at_the_same_time_is_still_repeatable(model, tokenizer):
+    alone = generate(Speaker("a", model, tokenizer), "Q", Decoding(40, temperature=2.0, seed=3)).text
+    speakers = [Speaker(label, model, tokenizer) for label in "abc"]
+    last = {answer.label: answer for answer in stream(speakers, "Q", Decoding(40, temperature=2.0, seed=3))}
+    assert {answer.text for answer in last.values()} == {alone}
+
+
+@pytest.mark.parametrize(("top_p", "expected"), [(1.0, [0.5, 0.3, 0.15, 0.05]), (0.6, [0.625, 0.375, 0.0, 0.0])])
+def test_sampling_follows_the_probabilities(top_p, expected):
+    """20,000 draws: a share differs from its probability by more than 0.02 less than once in a million runs."""
+    sampler = _Sampler(Decoding(temperature=2.0, top_p=top_p, seed=5))
+    logits = 2.0 * torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    draws = sampler(None, logits.expand(20_000, 4)).argmax(dim=-1)
+    shares = torch.bincount(draws, minlength=4) / len(draws)
+    torch.testing.assert_close(shares, torch.tensor(expected), atol=0.02, rtol=0)
 
 
 def test_letters_come_whole(tokenizer):

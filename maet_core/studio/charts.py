@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MOST_BARS = 512
-BLUE, ORANGE, GREY = "#3b8fb4", "#e08a2e", "#8a979e"
+ORANGE, GREY = "#e08a2e", "#93a1a8"  # both readable on light and on dark ground
 
 
 def numbers(*pairs: tuple[str, str]) -> None:
@@ -22,31 +22,35 @@ def numbers(*pairs: tuple[str, str]) -> None:
     st.html(f"<div class='maet-numbers'>{items}</div>")
 
 
-def unit_bars(units: pd.DataFrame, height: int = 170) -> tuple[go.Figure, int]:
-    """Importance by unit index; wider modules are max-pooled to `MOST_BARS` bars. Returns the figure and the units a bar."""
+def unit_bars(units: pd.DataFrame, height: int = 190) -> tuple[go.Figure, int]:
+    """Importance by unit index, coloured by the share of the unit's neurons that are key.
+
+    Modules of more than `MOST_BARS` units are max-pooled. Returns the figure and the number of units a bar.
+    """
     import plotly.graph_objects as go
 
     size = -(-len(units) // MOST_BARS)
-    importance, keys = (
-        _pool(units["importance"].to_numpy(float), size),
-        _pool(units["key_neurons"].to_numpy(), size) > 0,
-    )
-    index = np.arange(len(importance)) * size
+    importance = _pool(units["importance"].to_numpy(float), size)
+    share = 100 * _pool((units["key_neurons"] / units["neurons"]).to_numpy(float), size)
     figure = go.Figure()
-    for chosen, name, colour in ((keys, "holds key neurons", ORANGE), (~keys, "holds none", GREY)):
-        figure.add_bar(
-            x=index[chosen],
-            y=importance[chosen],
-            name=name,
-            marker={"color": colour, "line": {"width": 0}},
-            hovertemplate="unit %{x}<br>importance %{y:.3g}<extra></extra>",
-        )
+    figure.add_bar(
+        x=np.arange(len(importance)) * size,
+        y=importance,
+        customdata=share,
+        marker={
+            "color": share,
+            "cmin": 0,
+            "cmax": 100,
+            "colorscale": [[0, GREY], [1, ORANGE]],
+            "line": {"width": 0},
+            "colorbar": {"title": {"text": "% key"}, "thickness": 9, "len": 1, "tickvals": [0, 50, 100]},
+        },
+        hovertemplate="unit %{x}<br>importance %{y:.3g}<br>%{customdata:.0f} % of its neurons are key<extra></extra>",
+    )
     figure.update_layout(
         height=height,
         margin={"l": 0, "r": 0, "t": 4, "b": 0},
         bargap=0.15,
-        barmode="overlay",
-        legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right", "yanchor": "bottom"},
         xaxis={"title": {"text": "unit"}, "showgrid": False},
         yaxis={"title": {"text": "importance"}, "rangemode": "tozero", "nticks": 4},
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from maet_core.errors import WorkspaceError
 from maet_core.recipe import Recipe
 from maet_core.studio import resources
 
@@ -78,7 +79,9 @@ def command(recipe_path: str, output: str, *options: str) -> list[str]:
 
 
 def start(recipe: Recipe, name: str) -> Save:
-    """Starts merging into models/`name`. Raises WorkspaceError for a name that is taken or no file name."""
+    """Starts merging into models/`name`. Raises WorkspaceError for a name that is taken, or while another merge runs."""
+    if any(save.running for save in current()):
+        raise WorkspaceError("another merge is being saved; wait until it has ended")
     workspace = resources.workspace()
     output = workspace.new("models", name)
     folder = workspace.new("runs", f"merge-{time.strftime('%Y%m%d-%H%M%S')}-{name}"[:80])
@@ -88,13 +91,14 @@ def start(recipe: Recipe, name: str) -> Save:
     arguments = command(f"{run}/recipe.yaml", output.relative_to(workspace.path).as_posix(), "--json")
     with (folder / "result.json").open("wb") as result, (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "maet_core", *arguments[1:]],
+            # -P: a file in the workspace that is called like a module must not be run
+            [sys.executable, "-P", "-m", "maet_core", *arguments[1:]],
             cwd=workspace.path,
             stdin=subprocess.DEVNULL,
             stdout=result,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, "MAET_PROGRESS": "lines"},
+            env={**os.environ, "MAET_PROGRESS": "lines", "PYTHONPATH": str(resources.PROJECT)},
         )
     save = Save(name, folder, process)
     current()[:] = [save]

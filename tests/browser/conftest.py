@@ -1,87 +1,20 @@
 """The app as people meet it: its own server process, real Chromium, no network."""
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 from small_workspace import build_workspace
+from studio_server import PATIENCE_MS, launch, serve
 
-PROJECT = Path(__file__).resolve().parents[2]
-DEMO = PROJECT / "assets" / "demo"
-# A shared machine with two busy cores can be slow; waiting costs nothing when it is not.
-PATIENCE_MS = 45_000
 # Streamlit's own probes for its base path on a deep link.
 PROBES = re.compile(r"_stcore/(health|host-config)")
-
-expect.set_options(timeout=PATIENCE_MS)
-
-
-class Studio:
-    """One running server: where it is, and the workspace that it works in."""
-
-    def __init__(self, url: str, workspace: Path, process: subprocess.Popen, log: Path):
-        self.url, self.workspace, self.process, self.log = url, workspace, process, log
-
-    def open(self, page: Page, path: str = "") -> Page:
-        page.goto(f"{self.url}/{path}")
-        return idle(page)
-
-
-def idle(page: Page) -> Page:
-    """Waits until the page's script has run to its end."""
-    expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_visible()
-    return page
-
-
-@contextmanager
-def serve(workspace: Path, log: Path):
-    port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", str(PROJECT / "app.py"), "--server.port", str(port)]
-    environment = {**os.environ, "MAET_WORKSPACE": str(workspace), "OMP_NUM_THREADS": "1"}
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=stream, stderr=subprocess.STDOUT)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
-        yield Studio(f"http://127.0.0.1:{port}", workspace, process, log)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
-    until = time.monotonic() + PATIENCE_MS / 1000
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
 
 
 @pytest.fixture(scope="session")
 def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
-        # Without one installed on the system, Playwright's own is used (`playwright install chromium`).
-        browser = playwright.chromium.launch(executable_path=chromium)
+        browser = launch(playwright)
         yield browser
         browser.close()
 
@@ -91,6 +24,14 @@ def studio(tmp_path_factory):
     """A server on tiny random models: they answer noise, quickly and for as long as they may."""
     folder = tmp_path_factory.mktemp("studio")
     with serve(build_workspace(folder / "workspace"), folder / "server.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def demo_studio(tmp_path_factory):
+    """A server on a folder that did not exist before: what a newcomer gets, with the demo models."""
+    folder = tmp_path_factory.mktemp("demo")
+    with serve(folder / "workspace", folder / "server.log") as running:
         yield running
 
 

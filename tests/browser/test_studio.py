@@ -6,8 +6,8 @@ import urllib.request
 from urllib.error import HTTPError
 
 import pytest
-from conftest import idle
 from playwright.sync_api import expect
+from studio_server import idle
 
 from maet_core.checkpoints import Checkpoint
 from maet_core.recipe import Recipe

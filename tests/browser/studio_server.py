@@ -1,0 +1,76 @@
+"""Starts the app as its own server process, for the browser tests and the screenshots."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, Playwright, expect
+
+PROJECT = Path(__file__).resolve().parents[2]
+# A shared machine with two busy cores can be slow; waiting costs nothing when it is not.
+PATIENCE_MS = 45_000
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+class Studio:
+    """One running server: where it is, and the workspace that it works in."""
+
+    def __init__(self, url: str, workspace: Path, process: subprocess.Popen, log: Path):
+        self.url, self.workspace, self.process, self.log = url, workspace, process, log
+
+    def open(self, page: Page, path: str = "") -> Page:
+        page.goto(f"{self.url}/{path}")
+        return idle(page)
+
+
+def idle(page: Page) -> Page:
+    """Waits until the page's script has run to its end."""
+    expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_visible()
+    return page
+
+
+@contextmanager
+def serve(workspace: Path, log: Path):
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", str(PROJECT / "app.py"), "--server.port", str(port)]
+    environment = {**os.environ, "MAET_WORKSPACE": str(workspace), "OMP_NUM_THREADS": "1"}
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
+        yield Studio(f"http://127.0.0.1:{port}", workspace, process, log)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
+    until = time.monotonic() + PATIENCE_MS / 1000
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+
+
+def launch(playwright: Playwright) -> Browser:
+    """The system's Chromium; without one Playwright's own (`playwright install chromium`)."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return playwright.chromium.launch(executable_path=next(filter(None, map(shutil.which, names)), None))
