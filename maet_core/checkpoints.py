@@ -261,6 +261,16 @@ class Checkpoint:
         ]
         return (heads[0] if heads else "lm_head.weight", embeddings[0])
 
+    @cached_property
+    def tied_copies(self) -> dict[str, str]:
+        """{head: embedding} where the file stores a tied head once more: the copy follows the embedding in everything."""
+        if self.tied_head is None or self.tied_head[0] not in self.tensors:
+            return {}
+        head, embedding = self.tied_head
+        same_form = self.tensors[head].shape == self.tensors[embedding].shape
+        # a config may say tied by default where the model is not: only equal values are a copy
+        return {head: embedding} if same_form and torch.equal(self.read(head), self.read(embedding)) else {}
+
 
 def match_tensors(base: Checkpoint, other: Checkpoint) -> dict[str, str]:
     """Maps every tensor of the base to its name in `other`.

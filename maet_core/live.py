@@ -48,32 +48,41 @@ class LiveModel:
         self._parameters = _parameters_by_name(self.model, sources.base)
         self._addends: dict[str, list[Addend] | None] = {}
         self._measured: Measured | None = None
-        self.selections: dict[str, Selection] | None = None
+        self._plan: MergePlan | None = None
         self.apply(sources.recipe)
 
     @property
     def recipe(self) -> Recipe:
         return self.sources.recipe
 
-    def measured(self) -> Measured:
-        """Similarities of the open models; measured once, and again when key neurons change."""
-        if self._measured is None or _key_neurons(self._measured.sources) != _key_neurons(self.sources):
-            self._measured = measure(self.sources)
-        return self._measured
+    @property
+    def selections(self) -> dict[str, Selection] | None:
+        """T_i of every ability; None where it cannot change the weights."""
+        return self._plan.selections
 
     def apply(self, recipe: Recipe) -> Changed:
-        """Makes the weights those of `recipe`, which must name the same models. Raises RecipeError if it names others."""
+        """Makes the weights those of `recipe`, which must name the same models.
+
+        Raises InputError for a recipe that cannot be followed, RecipeError for other models; the weights are then as before.
+        """
         started = time.monotonic()
         with self.lock, torch.no_grad():
             sources = self.sources.with_coefficients(recipe)
-            before, self.sources = self.sources, sources
+            plan = plan_merge(sources, self._measure(sources))
             try:
-                plan = plan_merge(sources, self.measured())
+                changed = self._rewrite(plan, started)
             except Exception:
-                self.sources = before
+                if self._plan is not None:
+                    self._rewrite(self._plan, started)
                 raise
-            self.selections = plan.selections
-            return self._rewrite(plan, started)
+            self.sources, self._plan = sources, plan
+            return changed
+
+    def _measure(self, sources: Sources) -> Measured:
+        """Similarities of the open models; measured once, and again when key neurons change."""
+        if self._measured is None or _key_neurons(self._measured.sources) != _key_neurons(sources):
+            self._measured = measure(sources)
+        return self._measured
 
     def _rewrite(self, plan: MergePlan, started: float) -> Changed:
         addends = {name: plan.addends(name) for name in self._parameters}
@@ -133,7 +142,7 @@ def _parameters_by_name(model: torch.nn.Module, base: Checkpoint) -> dict[str, t
     found = {}
     for name, info in base.tensors.items():
         place = base.anatomy.place(name)
-        if not info.mergeable or place.kind == "buffer":
+        if not info.mergeable or place.kind == "buffer" or name in base.tied_copies:
             continue
         parameter = next((state[key] for key in (name, prefix + name, name.removeprefix(prefix)) if key in state), None)
         if parameter is None:

@@ -82,7 +82,9 @@ class Measured:
 
         Raises RecipeError for a pattern that matches no tensor.
         """
-        with np.errstate(over="ignore", invalid="ignore"):  # absurd coefficients overflow; the merge refuses what they give
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # absurd coefficients overflow; the merge refuses what they give
             return {name: self._select(recipe, name) for name in recipe.abilities}
 
     def _select(self, recipe: Recipe, ability: str) -> Selection:
@@ -130,7 +132,8 @@ class Measured:
 
 def measure(sources: Sources, progress: Progress | None = None, halted: Halted | None = None) -> Measured:
     """Reads every tensor that an ability changes once, in chunks, and keeps its inner products in float64."""
-    names = [name for name, info in sources.base.tensors.items() if info.mergeable]
+    copies = sources.base.tied_copies
+    names = [name for name, info in sources.base.tensors.items() if info.mergeable and name not in copies]
     found = each(names, lambda name: _inner_products(sources, name), "measuring similarity", progress, halted)
     products: dict[str, dict[str, _Products]] = {ability: {} for ability in sources.abilities}
     for name, grams in zip(names, found, strict=True):

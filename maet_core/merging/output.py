@@ -45,6 +45,10 @@ class Partial:
         part.write_text(json.dumps({"work": self._work, "done": self.done}), "utf-8")
         os.replace(part, self.path / _JOURNAL)
 
+    def forget(self) -> None:
+        """Removes the journal, once nothing is left to do."""
+        (self.path / _JOURNAL).unlink(missing_ok=True)
+
 
 @contextmanager
 def new_directory(output: Path, needed_bytes: int, work: Any) -> Iterator[Partial]:
@@ -65,7 +69,6 @@ def new_directory(output: Path, needed_bytes: int, work: Any) -> Iterator[Partia
                 partial = Partial(path, fingerprint)
                 _check_room(output, needed_bytes, path)
                 yield partial
-                (path / _JOURNAL).unlink(missing_ok=True)
                 _sync_directory(path)
                 os.rename(path, output)
                 _sync_directory(output.parent)

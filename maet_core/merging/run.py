@@ -72,6 +72,7 @@ def merge(
         changed = write_weights(plan, layout, partial, target, progress, halted)
         _write_companions(sources.base, recipe, partial.path)
         (partial.path / "README.md").write_text(model_card(plan, output.name), "utf-8")
+        partial.forget()
         written = sum(file.stat().st_size for file in partial.path.iterdir())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return MergeReport(
