@@ -60,10 +60,11 @@ def _inside(world, monkeypatch):
 
 
 def result(outcome):
+    """The one JSON object on stdout; NaN and Infinity are no JSON."""
     assert outcome.status == 0, outcome.stderr
     assert outcome.stderr == ""
     assert outcome.stdout.count("\n") == 1
-    return json.loads(outcome.stdout)
+    return json.loads(outcome.stdout, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
 # --- help ----------------------------------------------------------------------------------------------------------
@@ -241,6 +242,7 @@ def test_locate(maet, world, tmp_path, granularity):
     assert len(found["cells"]) == 14  # 2 layers of 7 modules
     for cell in found["cells"]:
         names = [n for n in scores if layer_of(n) == cell["layer"] and cell["module"] in modules_of(n)]
+        assert isinstance(cell["neurons"], int)
         assert cell["neurons"] == sum(scores[name].size for name in names)
         assert cell["key_neurons"] == sum(int(masks[name].sum()) for name in names)
     with safe_open(output, "pt") as file:
@@ -376,17 +378,13 @@ def test_merge_for_people(maet, tmp_path):
     assert "tensors" in outcome.stdout
 
 
-def test_progress_as_lines_for_programs(maet, tmp_path, monkeypatch):
-    monkeypatch.setenv("MAET_PROGRESS", "lines")
-    from maet_core.cli import main
-
-    assert main  # the fixture removes the variable, so this one runs the command itself
+def test_progress_as_lines_for_programs(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-m", "maet_core", "merge", "recipe.yaml", "-o", str(tmp_path / "out"), "--json"],
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(maet_core.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(maet_core.__file__).parents[1]), "MAET_PROGRESS": "lines"},
     )
     assert json.loads(ended.stdout)["output"] == str(tmp_path / "out")
     lines = [line.split(maxsplit=3) for line in ended.stderr.splitlines()]
