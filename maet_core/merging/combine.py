@@ -32,6 +32,7 @@ class Combiner:
         for a result that `dtype` cannot hold.
         """
         base = self.plan.sources.base
+        name = base.tied_copies.get(name, name)
         stored = base.read(name, start, stop).reshape(-1)
         if not base.tensors[name].mergeable:
             return stored, 0
