@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 import maet_core
-from maet_core.cli import look, make, start
+from maet_core.cli import exchange, look, make, start
 from maet_core.errors import Cancelled, InputError
 
 
@@ -27,7 +27,19 @@ def maet() -> None:
     """
 
 
-for command in (look.inspect, look.select, make.locate, make.pack, make.merge, start.generate, start.demo, start.app):
+for command in (
+    look.inspect,
+    look.select,
+    make.locate,
+    make.pack,
+    make.merge,
+    start.generate,
+    exchange.methods,
+    exchange.export,
+    exchange.import_,
+    start.demo,
+    start.app,
+):
     maet.add_command(command)
 
 
