@@ -223,7 +223,7 @@ def test_an_answer_holds_the_weights_still(world):
 def test_a_model_that_transformers_keeps_in_another_shape_says_so(tmp_path, monkeypatch):
     """Clear words, not wrong weights, where a tensor of the checkpoint is nowhere in the model."""
     make_world(tmp_path, "mixtral", "float32")
-    monkeypatch.setattr("maet_core.live._renamed", lambda state, name, place: next(iter(state.values())))
+    monkeypatch.setattr("maet_core.resident._renamed", lambda parameters, name, place: None)
     with pytest.raises(CheckpointError, match=r"block_sparse_moe.*merge to disk"):
         open_live(tmp_path, recipe_of())
 

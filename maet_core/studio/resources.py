@@ -207,7 +207,7 @@ def _live(path: str, structure: str, stamps: tuple, _recipe: Recipe) -> LiveMode
 @st.cache_resource(show_spinner="Loading a model …", max_entries=4)
 def _model(path: str, relative: str, stamp: tuple) -> tuple:
     with _importing:
-        from maet_core.live import load_model, load_tokenizer
+        from maet_core.resident import load_model, load_tokenizer
     from maet_core.checkpoints import Checkpoint
 
     checkpoint = Checkpoint.open(workspace().resolve(relative))
