@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        return Path(self.path).name.removesuffix(".safetensors")
+        return short_name(self.path)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,8 @@ class Workspace:
             if _HUB_ID.match(source) and not (self.path / folder / source).exists():
                 return source
             joined = os.path.normpath(os.path.join(folder, source))
-            return self.resolve(joined).relative_to(self.path).as_posix()
+            self.resolve(joined)
+            return Path(joined).as_posix()
 
         return map_sources(recipe, inward)
 
@@ -203,6 +204,11 @@ class Workspace:
                     if line.strip():
                         rows.append(_question(path, number, line))
         return rows
+
+
+def short_name(source: str) -> str:
+    """What people call a model: the last part of its path, or of its hub id."""
+    return source.rstrip("/").rsplit("/", 1)[-1].removesuffix(".safetensors")
 
 
 def map_sources(recipe: Recipe, change) -> Recipe:

@@ -5,7 +5,7 @@ import functools
 import streamlit as st
 
 from maet_core.studio import answers, resources, shell, state
-from maet_core.workspace import misfit
+from maet_core.workspace import misfit, short_name
 
 shell.guard()
 
@@ -23,19 +23,15 @@ def choose_slots(recipe) -> list[answers.Slot]:
         if entry.kind == "checkpoint" and entry.path != recipe.base and base and not misfit(base, entry)
     ]
     options = [BASE, MERGED, *others]
-    names = {BASE: f"Base ({recipe.base.split('/')[-1]})", MERGED: "Merged (live)"}
+    names = {BASE: f"Base ({short_name(recipe.base)})", MERGED: "Merged (live)"}
     chosen = [path for path in state.view("models", [BASE, MERGED]) if path in options]
-
-    def changed() -> None:
-        state.set_view("models", st.session_state["compare-models"])
 
     picked = st.multiselect(
         f"Models (up to {MOST_MODELS})",
         options,
-        key=state.bind("compare-models", chosen),
-        on_change=changed,
+        **state.bound("compare-models", chosen, lambda paths: state.set_view("models", paths)),
         max_selections=MOST_MODELS,
-        format_func=lambda path: names.get(path, path.split("/")[-1]),
+        format_func=lambda path: names.get(path, short_name(path)),
     )
     build = {BASE: lambda: answers.base_slot(recipe), MERGED: lambda: answers.merged_slot(recipe)}
     return [build[path]() if path in build else answers.checkpoint_slot(path) for path in picked]
@@ -62,12 +58,9 @@ def setting(name: str) -> float:
 
 
 def number(label: str, name: str, step: float) -> None:
-    key, (low, high, _) = f"compare-{name}", DECODING[name]
-
-    def changed() -> None:
-        state.set_view(name, st.session_state[key])
-
-    st.number_input(label, low, high, step=step, key=state.bind(key, setting(name)), on_change=changed)
+    low, high, _ = DECODING[name]
+    bound = state.bound(f"compare-{name}", setting(name), lambda value: state.set_view(name, value))
+    st.number_input(label, low, high, step=step, **bound)
 
 
 shell.title("Compare", "The same question, the same decoding, several models at once.")

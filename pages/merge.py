@@ -6,6 +6,7 @@ import streamlit as st
 
 from maet_core.recipe import Recipe
 from maet_core.studio import answers, formula, resources, saving, shell, state
+from maet_core.workspace import short_name
 
 shell.guard()
 
@@ -14,37 +15,25 @@ LIMIT = 100.0
 STEP = 0.05
 
 
-def coefficient(recipe: Recipe, field: str, value: float, label: str) -> None:
+def coefficient(field: str, value: float, label: str) -> None:
     """A slider with a number field beside it, for values between its steps and beyond its ends."""
     low, high = RANGES[field.rpartition(".")[2]]
 
-    def changed(key: str) -> None:
-        entered = st.session_state[key]
+    def take(entered: float | None) -> None:
         if entered is not None and -LIMIT <= entered <= LIMIT:
             state.change(field, float(entered))
 
-    slider_key, number_key = f"merge-{field}", f"merge-{field}-number"
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.slider(
-            label,
-            min(low, value),
-            max(high, value),
-            step=STEP,
-            key=state.bind(slider_key, value),
-            on_change=changed,
-            args=(slider_key,),
-        )
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"merge-row-{field}"):
+        st.slider(label, min(low, value), max(high, value), step=STEP, **state.bound(f"merge-{field}", value, take))
         st.number_input(
             f"{label}, exact",
             -LIMIT,
             LIMIT,
             step=STEP,
             format="%.3g",
-            key=state.bind(number_key, value),
-            on_change=changed,
-            args=(number_key,),
             label_visibility="collapsed",
             width=112,
+            **state.bound(f"merge-{field}-number", value, take),
         )
 
 
@@ -52,22 +41,18 @@ def sliders(recipe: Recipe) -> None:
     for name, ability in recipe.abilities.items():
         field = f"abilities.{name}"
         st.markdown(f"**Ability: {name}**")
-        coefficient(recipe, f"{field}.gamma", ability.gamma, f"γ · how much of R({name}) is added")
+        coefficient(f"{field}.gamma", ability.gamma, f"γ · how much of R({name}) is added")
         if not ability.pack:
-            coefficient(recipe, f"{field}.alpha", ability.alpha, f"α · how much of {last(ability.ability)} is in it")
+            coefficient(f"{field}.alpha", ability.alpha, f"α · how much of {short_name(ability.ability)} is in it")
             if ability.source_language:
-                label = f"β · how much of {last(ability.source_language)} is taken away"
-                coefficient(recipe, f"{field}.beta", ability.beta, label)
+                label = f"β · how much of {short_name(ability.source_language)} is taken away"
+                coefficient(f"{field}.beta", ability.beta, label)
     if recipe.languages:
         st.markdown("**Languages**")
     for name, language in recipe.languages.items():
-        coefficient(recipe, f"languages.{name}.mu", language.mu, f"μ · {answers.language_name(name)}")
+        coefficient(f"languages.{name}.mu", language.mu, f"μ · {answers.language_name(name)}")
     if recipe.languages and recipe.abilities:
-        coefficient(recipe, "eta", recipe.eta, "η · all languages, where the ability is added too")
-
-
-def last(path: str) -> str:
-    return path.rsplit("/", 1)[-1].removesuffix(".safetensors")
+        coefficient("eta", recipe.eta, "η · all languages, where the ability is added too")
 
 
 def keep(recipe: Recipe) -> None:
@@ -143,13 +128,12 @@ def save_and_load(recipe: Recipe) -> None:
         workspace.save_recipe(recipe, name, overwrite=name == state.recipe_name())
         state.set_recipe(recipe, name)
 
-    def load() -> None:
-        name = st.session_state["merge-recipe"]
+    def load(name: str) -> None:
         state.set_recipe(workspace.load_recipe(name), name)
 
     names = workspace.recipes()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.selectbox("Load", names, key=state.bind("merge-recipe", state.recipe_name()), on_change=shell.guarded(load))
+        st.selectbox("Load", names, **state.bound("merge-recipe", state.recipe_name(), load))
         st.button("Undo changes", key="merge-restore", disabled=not state.is_changed(), on_click=state.restore)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Save as", state.recipe_name() or "mine", max_chars=80, key="merge-recipe-name")

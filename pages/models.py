@@ -4,7 +4,7 @@ import streamlit as st
 
 from maet_core.recipe import Ability, Language, Recipe
 from maet_core.studio import answers, resources, shell, state
-from maet_core.workspace import Entry, misfit
+from maet_core.workspace import Entry, misfit, short_name
 
 shell.guard()
 
@@ -79,96 +79,95 @@ def choose(recipe: Recipe | None, entries: list[Entry]) -> None:
         st.info("No checkpoint here yet. Put folders of safetensors into models/ of the workspace, then reload.")
         return
     base_path = recipe.base if recipe and recipe.base in bases else bases[0]
-
-    def set_base() -> None:
-        chosen = st.session_state["models-base"]
-        state.set_recipe(Recipe(base=chosen, eta=recipe.eta, output=recipe.output) if recipe else Recipe(base=chosen))
-
     left, right = st.columns(2, gap="large")
     with left:
         st.selectbox(
             "Base",
             bases,
-            key=state.bind("models-base", base_path),
-            on_change=set_base,
-            format_func=name_of,
+            format_func=short_name,
             help="Everything else must have come from it. Another base clears the other choices.",
+            **state.bound("models-base", base_path, lambda path: state.set_recipe(Recipe(base=path))),
         )
     if recipe is None:
-        st.button("Start a recipe with this base", on_click=set_base, type="primary")
+        st.button(
+            "Start a recipe with this base",
+            on_click=lambda: state.set_recipe(Recipe(base=base_path)),
+            type="primary",
+            key="models-begin",
+        )
         return
     base = next(entry for entry in entries if entry.path == base_path)
     fitting = [entry for entry in entries if entry.path != base_path and not misfit(base, entry)]
     with left:
-        choose_abilities(recipe, fitting)
+        choose_ability(recipe, fitting)
     with right:
         choose_languages(recipe, fitting)
 
 
-def choose_abilities(recipe: Recipe, fitting: list[Entry]) -> None:
+def choose_ability(recipe: Recipe, fitting: list[Entry]) -> None:
+    """The first ability of the recipe and what is taken away from it; further ones are written in YAML."""
     name = next(iter(recipe.abilities), "math")
     ability = recipe.abilities.get(name)
     options = [NONE, *(entry.path for entry in fitting)]
     checkpoints = [NONE, *(entry.path for entry in fitting if entry.kind != "pack")]
     packs = {entry.path for entry in fitting if entry.kind == "pack"}
 
-    def set_ability() -> None:
-        chosen = st.session_state["models-ability"]
-        others = {key: value for key, value in recipe.abilities.items() if key != name}
-        if chosen == NONE:
-            state.set_recipe(recipe.model_copy(update={"abilities": others}))
-            return
-        new = Ability(pack=chosen) if chosen in packs else Ability(ability=chosen, alpha=1.0, beta=0.0)
-        state.set_recipe(recipe.model_copy(update={"abilities": {name: new, **others}}))
+    def take_ability(path: str) -> None:
+        abilities = {key: value for key, value in state.recipe().abilities.items() if key != name}
+        if path != NONE:
+            new = Ability(pack=path) if path in packs else Ability(ability=path, alpha=1.0, beta=0.0)
+            abilities = {name: new, **abilities}
+        state.set_recipe(state.recipe().model_copy(update={"abilities": abilities}))
 
-    def set_source() -> None:
-        chosen = st.session_state["models-source"]
-        content = ability.model_dump(exclude_none=True, exclude={"source_language", "beta"})
-        if chosen == NONE:
+    def take_source(path: str) -> None:
+        now = state.recipe().abilities[name]
+        content = now.model_dump(exclude_none=True, exclude={"source_language", "beta"})
+        if path == NONE:
             state.change(f"abilities.{name}", {**content, "beta": 0.0})
         else:
-            state.change(f"abilities.{name}", {**content, "source_language": chosen, "beta": ability.beta or 1.0})
+            state.change(f"abilities.{name}", {**content, "source_language": path, "beta": now.beta or 1.0})
 
     current = (ability.pack or ability.ability) if ability else NONE
     st.selectbox(
         f"Ability ({name})",
         options,
-        key=state.bind("models-ability", current if current in options else NONE),
-        on_change=set_ability,
-        format_func=name_of,
+        format_func=short_name,
         help="A checkpoint or adapter trained on the ability in the source language, or an ability pack.",
+        **state.bound("models-ability", current if current in options else NONE, take_ability),
     )
     source = (ability.source_language if ability else None) or NONE
     st.selectbox(
         "Source language",
         checkpoints,
-        key=state.bind("models-source", source if source in checkpoints else NONE),
-        on_change=set_source,
-        format_func=name_of,
+        format_func=short_name,
         disabled=ability is None or ability.pack is not None,
         help="The base trained on general text of the ability's language. β of its change is taken away from the ability.",
+        **state.bound("models-source", source if source in checkpoints else NONE, take_source),
     )
 
 
 def choose_languages(recipe: Recipe, fitting: list[Entry]) -> None:
     options = [entry.path for entry in fitting]
-    chosen = {(language.pack or language.checkpoint): name for name, language in recipe.languages.items()}
+    chosen = [
+        path for language in recipe.languages.values() if (path := language.pack or language.checkpoint) in options
+    ]
 
-    def set_languages() -> None:
+    def take(paths: list[str]) -> None:
+        before = state.recipe().languages
+        names = {(language.pack or language.checkpoint): name for name, language in before.items()}
         languages: dict[str, Language] = {}
-        for path in st.session_state["models-languages"]:
-            name = chosen.get(path) or language_key(path, set(languages) | set(recipe.languages))
+        for path in paths:
+            name = names.get(path) or language_key(path, {*languages, *before})
             kind = "pack" if path.endswith(".safetensors") else "checkpoint"
-            languages[name] = recipe.languages.get(name) or Language(**{kind: path})
-        state.set_recipe(recipe.model_copy(update={"languages": languages}))
+            languages[name] = before.get(name) or Language(**{kind: path})
+        state.set_recipe(state.recipe().model_copy(update={"languages": languages}))
 
     st.multiselect(
         "Languages",
         options,
-        key=state.bind("models-languages", [path for path in chosen if path in options]),
-        on_change=set_languages,
-        format_func=name_of,
+        format_func=short_name,
         help="Checkpoints, adapters or packs trained on general text of one language each.",
+        **state.bound("models-languages", chosen, take),
     )
     if recipe.languages:
         named = ", ".join(f"{name} ({answers.language_name(name)})" for name in recipe.languages)
@@ -177,13 +176,9 @@ def choose_languages(recipe: Recipe, fitting: list[Entry]) -> None:
 
 def language_key(path: str, taken: set[str]) -> str:
     """A short name for a language in the recipe: `sw` for lang-sw; the whole name where that is taken."""
-    name = path.rsplit("/", 1)[-1].removesuffix(".safetensors")
+    name = short_name(path)
     short = name.rsplit("-", 1)[-1]
     return short if short in answers.LANGUAGE_NAMES and short not in taken else name
-
-
-def name_of(path: str) -> str:
-    return path.rsplit("/", 1)[-1].removesuffix(".safetensors")
 
 
 shell.title("Models", "What is in the workspace, what fits the base, and what the recipe combines.")

@@ -24,22 +24,21 @@ def current_rule(recipe: Recipe, ability: str) -> KeyNeuronRule:
         return KeyNeuronRule()
 
 
-def set_rule(recipe: Recipe, ability: str, rule: KeyNeuronRule) -> None:
+def set_rule(ability: str, field: str, value) -> None:
+    """Changes one field of the rule: in the recipe if it has one, else for this page only."""
+    recipe = state.recipe()
+    rule = current_rule(recipe, ability).model_copy(update={field: value}).model_dump(exclude_none=True)
     if recipe.abilities[ability].key_neurons is None:
-        state.set_view("rule", rule.model_dump(exclude_none=True))
+        state.set_view("rule", rule)
     else:
-        state.change(f"abilities.{ability}.key_neurons", rule.model_dump(exclude_none=True))
+        state.change(f"abilities.{ability}.key_neurons", rule)
 
 
 def controls(recipe: Recipe, ability: str) -> KeyNeuronRule:
     rule = current_rule(recipe, ability)
 
-    def changed(field: str, key: str) -> None:
-        set_rule(recipe, ability, rule.model_copy(update={field: st.session_state[key]}))
-
     def bound(field: str) -> dict:
-        key = f"neurons-{field}"
-        return {"key": state.bind(key, getattr(rule, field)), "on_change": changed, "args": (field, key)}
+        return state.bound(f"neurons-{field}", getattr(rule, field), lambda value: set_rule(ability, field, value))
 
     left, middle, right = st.columns([5, 3, 3])
     left.select_slider(
@@ -53,20 +52,16 @@ def controls(recipe: Recipe, ability: str) -> KeyNeuronRule:
     return rule
 
 
-def restrict_switch(recipe: Recipe, ability: str, rule: KeyNeuronRule) -> None:
-    key = "neurons-restrict"
-
-    def changed() -> None:
-        wanted = rule.model_dump(exclude_none=True) if st.session_state[key] else None
-        if wanted is None:
-            state.set_view("rule", rule.model_dump(exclude_none=True))
-        state.change(f"abilities.{ability}.key_neurons", wanted)
+def restrict_switch(recipe: Recipe, ability: str) -> None:
+    def take(on: bool) -> None:
+        rule = current_rule(state.recipe(), ability).model_dump(exclude_none=True)
+        state.set_view("rule", None if on else rule)
+        state.change(f"abilities.{ability}.key_neurons", rule if on else None)
 
     st.toggle(
         "Merge only what these neurons learned",
-        key=state.bind(key, recipe.abilities[ability].key_neurons is not None),
-        on_change=changed,
         help="On: R(A) keeps the differences of key neurons and drops all others. Off: R(A) keeps every difference.",
+        **state.bound("neurons-restrict", recipe.abilities[ability].key_neurons is not None, take),
     )
 
 
@@ -156,7 +151,7 @@ names = list(recipe.abilities)
 ability = names[0]
 if len(names) > 1:
     ability = st.segmented_control(
-        "Ability", required=True, **state.bind_choice("neurons-ability", names, "ability", ability)
+        "Ability", required=True, **state.bound_view("neurons-ability", names, "ability", ability)
     )
 
 rule = controls(recipe, ability)
@@ -175,7 +170,7 @@ charts.numbers(
         f"in the densest cell; random: {100 * control_table['density'].max():.1f} %",
     ),
 )
-restrict_switch(recipe, ability, rule)
+restrict_switch(recipe, ability)
 wide = len(columns) > 12
 left, right = (st.container(), st.container()) if wide else st.columns([5, 4], gap="medium")
 with left:

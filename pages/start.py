@@ -29,7 +29,7 @@ else:
         format_func=answers.language_name,
         required=True,
         label_visibility="collapsed",
-        **state.bind_choice("start-language", languages, "start", languages[0]),
+        **state.bound_view("start-language", languages, "start", languages[0]),
     )
     question = answers.default_question(language)
     answers.show_question(question)

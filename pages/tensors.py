@@ -1,5 +1,7 @@
 """Which tensors the ability is added to: the similarity of R(A) and R_Lang, the k2 rule, and changes by hand."""
 
+import functools
+
 import streamlit as st
 
 from maet_core.recipe import Recipe
@@ -18,17 +20,14 @@ LEGEND = (
 
 
 def k2_slider(recipe: Recipe, ability: str) -> None:
-    def changed() -> None:
-        state.change(f"abilities.{ability}.tensors.k2", float(st.session_state["tensors-k2"]))
-
+    field = f"abilities.{ability}.tensors.k2"
     st.slider(
         "k2: the share of the candidate tensors that the rule keeps, lowest similarity first",
         0.0,
         100.0,
         step=1.0,
         format="%g %%",
-        key=state.bind("tensors-k2", recipe.abilities[ability].tensors.k2),
-        on_change=changed,
+        **state.bound("tensors-k2", recipe.abilities[ability].tensors.k2, lambda k2: state.change(field, float(k2))),
     )
 
 
@@ -48,15 +47,15 @@ def totals(selection) -> None:
 
 
 def hand_patterns(recipe: Recipe, ability: str) -> None:
-    rule = recipe.abilities[ability].tensors
+    rule, field = recipe.abilities[ability].tensors, f"abilities.{ability}.tensors"
 
     def reset() -> None:
-        cleared = rule.model_copy(update={"include": [], "exclude": []})
-        state.change(f"abilities.{ability}.tensors", cleared.model_dump())
+        cleared = state.recipe().abilities[ability].tensors.model_copy(update={"include": [], "exclude": []})
+        state.change(field, cleared.model_dump())
 
-    def take(field: str, key: str) -> None:
-        patterns = [line.strip() for line in st.session_state[key].splitlines() if line.strip()]
-        wanted = recipe.with_value(f"abilities.{ability}.tensors.{field}", patterns)
+    def take(side: str, text: str) -> None:
+        patterns = [line.strip() for line in text.splitlines() if line.strip()]
+        wanted = state.recipe().with_value(f"{field}.{side}", patterns)
         resources.measured(wanted).select(wanted)  # a pattern that matches nothing is refused here
         state.set_recipe(wanted)
 
@@ -65,17 +64,12 @@ def hand_patterns(recipe: Recipe, ability: str) -> None:
     )
     with st.expander("Changes by hand as patterns"):
         st.caption(
-            "One a line: a tensor's name, a glob such as `model.layers.3.*`, `layer:2-5`, or `module:down_proj`. Removed wins over added."
+            "One a line: a tensor's name, a glob such as `model.layers.3.*`, `layer:2-5`, or `module:down_proj`. "
+            "Removed wins over added."
         )
-        for field, label, place in zip(("include", "exclude"), ("Added", "Removed"), st.columns(2), strict=True):
-            key = f"tensors-{field}"
-            place.text_area(
-                label,
-                key=state.bind(key, "\n".join(getattr(rule, field))),
-                on_change=shell.guarded(take),
-                args=(field, key),
-                height=120,
-            )
+        for side, label, place in zip(("include", "exclude"), ("Added", "Removed"), st.columns(2), strict=True):
+            text = "\n".join(getattr(rule, side))
+            place.text_area(label, height=120, **state.bound(f"tensors-{side}", text, functools.partial(take, side)))
 
 
 def table(selection) -> None:
@@ -115,7 +109,7 @@ names = list(recipe.abilities)
 ability = names[0]
 if len(names) > 1:
     ability = st.segmented_control(
-        "Ability", required=True, **state.bind_choice("tensors-ability", names, "ability", ability)
+        "Ability", required=True, **state.bound_view("tensors-ability", names, "ability", ability)
     )
 
 k2_slider(recipe, ability)
@@ -131,7 +125,9 @@ rows, columns = cells.axes(places, cells.order(anatomy), anatomy.layers)
 
 
 def picked(module: str, layer: str) -> None:
-    state.set_recipe(cells.toggled(recipe, ability, places[module, layer]))
+    now = state.recipe()  # a second click may come before the page has been drawn again
+    rows = cells.by_place(measured.select(now)[ability].rows)[module, layer]
+    state.set_recipe(cells.toggled(now, ability, rows))
 
 
 totals(selection)

@@ -12,7 +12,7 @@ import streamlit as st
 
 from maet_core.evaluation import is_right
 from maet_core.studio import resources, state
-from maet_core.workspace import Question
+from maet_core.workspace import Question, short_name
 
 if TYPE_CHECKING:
     from maet_core.generation import Answer, Speaker
@@ -50,14 +50,13 @@ def base_slot(recipe) -> Slot:
 
 
 def checkpoint_slot(path: str, label: str = "") -> Slot:
-    label = label or path.split("/")[-1]
+    label = label or short_name(path)
     return Slot(label, path, path, lambda: resources.speaker(path, label))
 
 
 def merged_slot(recipe) -> Slot:
-    return Slot(
-        "Merged", "live, follows the sliders", recipe.to_yaml(), lambda: resources.live_speaker(recipe, "Merged")
-    )
+    note = " + ".join([short_name(recipe.base), *recipe.abilities, *recipe.languages])
+    return Slot("Merged", note, recipe.to_yaml(), lambda: resources.live_speaker(recipe, "Merged"))
 
 
 def panel(
@@ -191,7 +190,7 @@ def choose_question(key: str) -> Question | None:
             "Question in",
             format_func=lambda code: "Type your own" if code == typed_option else language_name(code),
             required=True,
-            **state.bind_choice(f"{key}-language", options, "language", first.language if first else typed_option),
+            **state.bound_view(f"{key}-language", options, "language", first.language if first else typed_option),
         )
     if language == typed_option or not rows:
         return _typed(key, first)
@@ -201,12 +200,12 @@ def choose_question(key: str) -> Question | None:
     problem = state.view("problem", start)
     number = problems.index(problem) + 1 if problem in problems else 1
 
-    def move() -> None:
-        state.set_view("problem", problems[st.session_state[f"{key}-number"] - 1])
+    def move(wanted: int) -> None:
+        state.set_view("problem", problems[min(max(wanted, 1), len(problems)) - 1])
 
     with right:
         number = st.number_input(
-            f"Number (of {len(asked)})", 1, len(asked), key=state.bind(f"{key}-number", number), on_change=move
+            f"Number (of {len(asked)})", 1, len(asked), **state.bound(f"{key}-number", number, move)
         )
     return asked[number - 1]
 
@@ -218,16 +217,14 @@ def show_question(question: Question) -> None:
 
 
 def _typed(key: str, like: Question | None) -> Question | None:
-    def changed() -> None:
-        state.set_view("typed", st.session_state[f"{key}-typed"].strip() or None)
-
     text = st.text_area(
         "Your question",
-        key=state.bind(f"{key}-typed", state.view("typed", "")),
-        on_change=changed,
         max_chars=2000,
         height=90,
         placeholder="Ask in any language that the models know.",
+        **state.bound(
+            f"{key}-typed", state.view("typed", ""), lambda entered: state.set_view("typed", entered.strip() or None)
+        ),
     ).strip()
     if not text:
         return None

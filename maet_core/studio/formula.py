@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from maet_core.recipe import Ability, Recipe
+from maet_core.workspace import short_name
 
 
 def equations(recipe: Recipe) -> str:
@@ -16,10 +17,10 @@ def _ability_weights(name: str, ability: Ability) -> str:
     """Eq. 2."""
     left = rf"R(A_{{{_text(name)}}})"
     if ability.pack:
-        return rf"{left} &= {_text(_last(ability.pack))}"
-    right = _term(ability.alpha, rf"(\theta_{{{_text(_last(ability.ability))}}} - \theta_o)", first=True)
+        return rf"{left} &= {_text(short_name(ability.pack))}"
+    right = _term(ability.alpha, rf"(\theta_{{{_text(short_name(ability.ability))}}} - \theta_o)", first=True)
     if ability.source_language:
-        right += _term(-ability.beta, rf"(\theta_{{{_text(_last(ability.source_language))}}} - \theta_o)")
+        right += _term(-ability.beta, rf"(\theta_{{{_text(short_name(ability.source_language))}}} - \theta_o)")
     keys = (
         rf"\quad\text{{on the top }}{ability.key_neurons.k1:g}\,\%\text{{ of neurons}}" if ability.key_neurons else ""
     )
@@ -64,7 +65,3 @@ def _text(name: str) -> str:
     for special in "_#$%&":
         escaped = escaped.replace(special, f"\\{special}")
     return rf"\text{{{escaped.replace('^', '').replace('~', '')}}}"
-
-
-def _last(path: str) -> str:
-    return path.rstrip("/").split("/")[-1].removesuffix(".safetensors")

@@ -7,7 +7,7 @@ second tab and a shared link give the same screen. Paths in the working recipe a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -17,6 +17,7 @@ from maet_core.recipe import Recipe
 from maet_core.studio import resources
 
 _RECIPE, _NAME, _SAVED, _VIEW, _URL, _NOTICE = "_recipe", "_recipe_name", "_recipe_saved", "_view", "_url", "_notice"
+_AGES = "_ages"
 _FIELDS = ("base", "abilities.", "languages.", "eta", "output.")
 
 
@@ -48,7 +49,15 @@ def is_changed() -> bool:
 
 
 def set_recipe(new: Recipe, name: str | None = None) -> None:
-    """Replaces the working recipe; `name` says that it has been loaded from, or saved under, this name."""
+    """Replaces the working recipe; `name` says that it has been loaded from, or saved under, this name.
+
+    A path outside the workspace is refused with a notice: what a widget sends need not be what it offered.
+    """
+    try:
+        new = resources.workspace().adopt(new)
+    except MaetError as error:
+        notice(str(error))
+        return
     st.session_state[_RECIPE] = new
     if name is not None:
         st.session_state[_NAME], st.session_state[_SAVED] = name, new
@@ -101,22 +110,42 @@ def take_notice() -> str | None:
     return st.session_state.pop(_NOTICE, None)
 
 
-def bind(key: str, value: Any) -> str:
-    """Makes the widget `key` show `value`, whoever changed it, and returns the key. Call it right before the widget."""
-    if key not in st.session_state or st.session_state[key] != value:
-        st.session_state[key] = value
-    return key
+def bound(key: str, value: Any, take: Callable[[Any], None]) -> dict[str, Any]:
+    """Keyword arguments that make a widget show `value`, whoever set it, and hand what the person enters to `take`.
 
-
-def bind_choice(key: str, options: Sequence, name: str, default: Any) -> dict:
-    """Keyword arguments that tie a choice widget to `view(name)`."""
-    value = view(name, default)
-    value = value if value in options else default
+    A MaetError of `take` becomes a notice. When the value was changed elsewhere the widget is replaced by a new one (another
+    key) rather than told: a browser that is a moment behind would send the old value back, and that would look like an
+    entry. So that the key stays the same otherwise, the first one has no number. `take` must read the state afresh: it
+    may run before the page has been drawn again.
+    """
+    ages = st.session_state.setdefault(_AGES, {})
+    name = _aged(key, ages.get(key, 0))
+    if name in st.session_state and st.session_state[name] != value:
+        ages[key] = ages.get(key, 0) + 1
+        name = _aged(key, ages[key])
+    if name not in st.session_state:
+        st.session_state[name] = value
 
     def changed() -> None:
-        set_view(name, st.session_state[key])
+        try:
+            take(st.session_state[name])
+        except MaetError as error:
+            notice(str(error))
 
-    return {"options": options, "key": bind(key, value), "on_change": changed}
+    return {"key": name, "on_change": changed}
+
+
+def bound_view(key: str, options: Sequence, name: str, default: Any) -> dict[str, Any]:
+    """The same for a choice widget that shows `view(name)`."""
+    value = view(name, default)
+    return {
+        "options": options,
+        **bound(key, value if value in options else default, lambda chosen: set_view(name, chosen)),
+    }
+
+
+def _aged(key: str, age: int) -> str:
+    return f"{key}-{age}" if age else key
 
 
 def mirror() -> None:

@@ -33,6 +33,7 @@ def tensors(page: Page) -> None:
 def merge(page: Page) -> None:
     expect(page.locator(".maet-foot .speed")).to_be_visible()
     expect(page.locator(".katex").first).to_be_visible()
+    expect(page.get_by_role("slider").first).to_be_visible()
 
 
 def compare(page: Page) -> None:
@@ -40,6 +41,7 @@ def compare(page: Page) -> None:
     idle(page)
     page.get_by_role("button", name="Ask all models").click()
     expect(page.locator(".maet-foot .speed")).to_have_count(2)
+    page.mouse.move(700, 700)
 
 
 # file name: path, what is done there, size, colours

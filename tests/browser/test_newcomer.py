@@ -22,7 +22,7 @@ def test_without_the_ability_the_answer_is_no_longer_right(demo_studio, page):
     demo_studio.open(page, "merge")
     foot = page.locator(".maet-foot").last
     expect(foot).to_contain_text("right")
-    thumb = page.locator(".st-key-merge-abilities-math-gamma").get_by_role("slider")
+    thumb = page.locator(".st-key-merge-row-abilities-math-gamma").get_by_role("slider")
     thumb.focus()
     thumb.press("Home")
     expect(page.locator(".katex-mathml annotation")).to_contain_text("+ 0\\,R(A_{\\text{math}})")

@@ -27,6 +27,11 @@ def cell(page, key: str, name: str):
     return page.locator(f".st-key-{key}").locator(f'button[data-cell="{name}"]')
 
 
+def row(page, field: str):
+    """Slider and number field of a coefficient."""
+    return page.locator(f".st-key-merge-row-{field.replace('.', '-')}")
+
+
 def set_slider(page, key: str, presses: str, times: int = 1):
     thumb = page.locator(f".st-key-{key}").get_by_role("slider")
     thumb.focus()
@@ -45,7 +50,7 @@ def test_deep_links_open_and_say_nothing_alarming(studio, page, path):
 
 def test_navigation_keeps_what_was_set(studio, page):
     studio.open(page, "merge")
-    set_slider(page, "merge-eta", "ArrowRight", 2)
+    set_slider(page, "merge-row-eta", "ArrowRight", 2)
     expect(page).to_have_url(re.compile(r"eta=1\.1"))
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="Tensors").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Tensors")
@@ -53,15 +58,15 @@ def test_navigation_keeps_what_was_set(studio, page):
     page.reload()
     idle(page)
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="Merge").click()
-    expect(page.locator(".st-key-merge-eta-number input")).to_have_value("1.1")
+    expect(row(page, "eta").get_by_role("spinbutton")).to_have_value("1.1")
     expect(page.locator(".maet-recipe")).to_contain_text("changed")
 
 
 def test_back_undoes_a_slider(studio, page):
     studio.open(page, "merge")
-    field = page.locator(".st-key-merge-eta-number input")
+    field = row(page, "eta").get_by_role("spinbutton")
     expect(field).to_have_value("1")
-    set_slider(page, "merge-eta", "ArrowRight")
+    set_slider(page, "merge-row-eta", "ArrowRight")
     expect(field).to_have_value("1.05")
     idle(page)
     page.go_back()
@@ -127,7 +132,7 @@ def test_a_slider_moves_formula_weights_and_answer(studio, page):
     foot = page.locator(".maet-foot").last
     expect(foot).to_contain_text("tokens/s")
     before = answer.inner_text()
-    set_slider(page, "merge-abilities-math-gamma", "End")
+    set_slider(page, "merge-row-abilities-math-gamma", "End")
     expect(page.locator(".katex-mathml annotation")).to_contain_text("+ 3\\,R(A_{\\text{math}})")
     idle(page)
     expect(foot).to_contain_text("tokens/s")
@@ -187,13 +192,13 @@ def test_two_people_have_their_own_settings(studio, open_page):
     first, second = open_page(), open_page()
     studio.open(first, "merge")
     studio.open(second, "merge")
-    set_slider(first, "merge-eta", "Home")
-    expect(first.locator(".st-key-merge-eta-number input")).to_have_value("0")
-    expect(second.locator(".st-key-merge-eta-number input")).to_have_value("1")
+    set_slider(first, "merge-row-eta", "Home")
+    expect(row(first, "eta").get_by_role("spinbutton")).to_have_value("0")
+    expect(row(second, "eta").get_by_role("spinbutton")).to_have_value("1")
     expect(first.locator(".maet-foot").last).to_contain_text("tokens/s")
-    set_slider(second, "merge-languages-sw-mu", "End")
+    set_slider(second, "merge-row-languages-sw-mu", "End")
     expect(second.locator(".maet-foot").last).to_contain_text("tokens/s")
-    expect(first.locator(".st-key-merge-languages-sw-mu-number input")).to_have_value("0.5")
+    expect(row(first, "languages-sw-mu").get_by_role("spinbutton")).to_have_value("0.5")
 
 
 def test_bengali_is_drawn_with_the_shipped_font(studio, page):
