@@ -14,18 +14,35 @@ _HERE = Path()
 
 
 @click.command(
-    epilog="Example:  maet locate --base models/base --trained models/math-en --granularity unit -o scores/math.safetensors"
+    epilog="Example:  maet locate --base models/base --trained models/math-en -o scores/math.safetensors  Example:  "
+    "maet locate --base models/base --corpus math.jsonl --method taylor --granularity unit -o scores/taylor.safetensors"
 )
 @click.option("--base", required=True, help="The base model: a directory or a hub id.")
-@click.option("--trained", help="The trained model or adapter that is compared with the base.")
+@click.option("--trained", help="value-change: the trained model or adapter that is compared with the base.")
 @click.option(
-    "--method", default="value-change", show_default=True, help="The locator: value-change, or random as the control."
+    "--corpus", help="gradient, taylor, probe: a text, JSONL or Parquet file, or a hub dataset (name:config:split)."
+)
+@click.option(
+    "--method", help="value-change, gradient, taylor, probe, or random as the control.  [default: by what is given]"
 )
 @click.option("--granularity", type=click.Choice(["parameter", "unit"]), default="parameter", show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For the random control.")
 @click.option(
     "--include", multiple=True, metavar="GLOB", help="Tensors beyond the default ones, e.g. 'model.embed_tokens.*'."
 )
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For probe, and the random control."
+)
+@click.option(
+    "--batches", type=click.IntRange(1), default=32, show_default=True, help="How much of the corpus is used."
+)
+@click.option("--batch-rows", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--row-tokens", type=click.IntRange(8), default=256, show_default=True)
+@click.option("--answers-only", is_flag=True, help="The loss is on the answers of the corpus alone.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="For probe."
+)
+@click.option("--split-half", is_flag=True, help="Also tell how many key neurons two halves of the sample share.")
+@click.option("--device", default="cpu", show_default=True, help="Where the model runs.")
 @click.option(
     "--k1",
     type=click.FloatRange(0, 100),
@@ -38,10 +55,18 @@ _HERE = Path()
 def locate(
     base: str,
     trained: str | None,
-    method: str,
+    corpus: str | None,
+    method: str | None,
     granularity: str,
-    seed: int,
     include: tuple[str, ...],
+    seed: int,
+    batches: int,
+    batch_rows: int,
+    row_tokens: int,
+    answers_only: bool,
+    learning_rate: float,
+    split_half: bool,
+    device: str,
     k1: float,
     output: Path,
     as_json: bool,
@@ -52,10 +77,37 @@ def locate(
     from maet_core.weights.differences import Models
 
     started = time.monotonic()
+    method = method or ("value-change" if trained else "taylor" if corpus else None)
+    if method is None:
+        raise InputError(
+            "--trained or --corpus: both are missing; name a trained model or a corpus, or use --method random"
+        )
+    if output.exists():
+        raise InputError(f"{output}: exists already; choose another name or remove it first")
     checkpoint = Checkpoint.open(base)
-    difference = Models(checkpoint, _HERE).open(trained) if trained else None
-    scores = importance.locate(method, checkpoint, difference, granularity, seed, include)
     with shown_progress() as progress:
+        if corpus is None:
+            difference = Models(checkpoint, _HERE).open(trained) if trained else None
+            scores = importance.locate(method, checkpoint, difference, granularity, seed, include)
+        else:
+            from maet_core.corpora import read_corpus
+            from maet_core.importance.from_corpus import Sample, locate_in_corpus
+            from maet_core.merging.run import choose_device
+
+            scores = locate_in_corpus(
+                method,
+                checkpoint,
+                read_corpus(corpus),
+                Sample(batches, batch_rows, row_tokens, answers_only),
+                granularity,
+                include,
+                split_half,
+                learning_rate,
+                seed,
+                str(choose_device(device)[0]),
+                progress,
+            )
+            scores.details["corpus"] = corpus
         importance.save_scores(scores, output, progress)
         saved = importance.SavedScores(output, checkpoint)
         keys = importance.select_key_neurons(saved, k1, progress=progress)
@@ -71,6 +123,7 @@ def locate(
         "key_neurons": keys.count,
         "bytes_written": output.stat().st_size,
         "seconds": round(time.monotonic() - started, 3),
+        **{field: value for field, value in saved.details.items() if field not in ("maet_version", "trained")},
         "cells": cells.drop(columns="tensors")
         .astype({"layer": object})
         .where(cells["layer"].notna(), None)
@@ -82,6 +135,10 @@ def locate(
     click.echo(
         f"{output}: {count(keys.total)} neurons in {len(saved.shapes)} tensors; at k1 = {k1:g} % {count(keys.count)} are key"
     )
+    for percent, share in saved.details.get("split_half", {}).items():
+        click.echo(
+            f"two halves of the sample share {100 * share:.1f} % of the key neurons at k1 = {percent} % (chance: {percent} %)"
+        )
     by_module = cells.groupby("module", sort=False)[["neurons", "key_neurons"]].sum()
     rows = [
         (module, count(int(n)), count(int(k)), f"{100 * k / n:.2f} %")

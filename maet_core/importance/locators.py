@@ -20,16 +20,31 @@ from maet_core.weights.differences import Difference
 
 @dataclass(frozen=True)
 class Locator:
-    """`needs` tells what it works from: a trained sibling of the base, or only a seed."""
+    """`needs` tells what it works from: a trained sibling of the base, a corpus, or only a seed.
+
+    `build` makes scores that are computed when they are read; None where a corpus has to be gone through first, which
+    `maet locate --corpus` does.
+    """
 
     name: str
     title: str
     source: str
-    needs: Literal["trained", "seed"]
-    build: Callable[..., ComputedScores]
+    needs: Literal["trained", "corpus", "seed"]
+    build: Callable[..., ComputedScores] | None = None
 
 
-LOCATORS: dict[str, Locator] = {}
+LOCATORS: dict[str, Locator] = {
+    locator.name: locator
+    for locator in (
+        Locator("probe", "value change of a short training", "Chen et al. 2024, arXiv 2410.07825, step 1", "corpus"),
+        Locator(
+            "gradient", "accumulated |gradient|", "Michel et al. 2019, arXiv 1905.10650, on single weights", "corpus"
+        ),
+        Locator(
+            "taylor", "first-order Taylor, |gradient · weight|", "Molchanov et al. 2019, arXiv 1906.10771", "corpus"
+        ),
+    )
+}
 
 
 def _locator(name: str, title: str, source: str, needs: Literal["trained", "seed"]) -> Callable:
@@ -55,6 +70,10 @@ def locate(
     """
     if method not in LOCATORS:
         raise ScoresError(f"key_neurons.method: found {method!r}, expected one of {', '.join(LOCATORS)}")
+    if LOCATORS[method].needs == "corpus":
+        raise ScoresError(
+            f"locator {method} goes through a corpus: run `maet locate --method {method} --corpus FILE`, and name its file as `scores`"
+        )
     if LOCATORS[method].needs == "trained" and trained is None:
         raise ScoresError(f"locator {method} compares the base with a trained checkpoint; name one")
     names = participating(base, include)

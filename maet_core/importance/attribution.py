@@ -1,0 +1,147 @@
+"""Importance from gradients on a corpus: one pass, nothing kept but the running score.
+
+Every gradient is added to the score as soon as it is complete and then dropped, so that memory holds one float32 score per
+neuron and at most one parameter's gradient. A batch's gradient is that of its mean loss per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+
+from maet_core.checkpoints import Checkpoint
+from maet_core.errors import ScoresError
+from maet_core.importance.key_neurons import select_key_neurons
+from maet_core.importance.scores import score_shape, unit_axis
+from maet_core.progress import Halted, Progress, tell
+from maet_core.resident import Slot, parameter_slots
+
+STABILITY_K1 = (1.0, 5.0, 10.0)
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Token ids and labels, int64 [rows, tokens]; labels of −100 do not count."""
+
+
+def gradient(weights: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+    """|∂L/∂θ_j|, accumulated over the batches."""
+    return grad.abs()
+
+
+def taylor(weights: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+    """|θ_j · ∂L/∂θ_j|: to first order, how much the loss changes when the weight is set to zero (Molchanov et al. 2019,
+    arXiv 1906.10771)."""
+    return (weights * grad).abs()
+
+
+ATTRIBUTIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"gradient": gradient, "taylor": taylor}
+
+
+class HeldScores:
+    """Scores in memory, float32; see `Scores`."""
+
+    def __init__(
+        self, method: str, granularity: str, base: Checkpoint, details: dict[str, Any], values: dict[str, torch.Tensor]
+    ):
+        self.method, self.granularity, self.base, self.details = method, granularity, base, details
+        self.values = {name: values[name] for name in sorted(values)}
+        self.shapes = {name: tuple(value.shape) for name, value in self.values.items()}
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        return (
+            self.values[name].clone()
+            if stop is None and start == 0
+            else self.values[name].reshape(-1)[start:stop].clone()
+        )
+
+
+def attribute(
+    method: str,
+    base: Checkpoint,
+    model: torch.nn.Module,
+    batches: Sequence[Batch],
+    names: Sequence[str],
+    granularity: str = "parameter",
+    halves: bool = False,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> HeldScores:
+    """Accumulates |gradient| or |gradient · weight| of the tensors `names` over all batches, in float32.
+
+    At `unit` granularity a batch adds the L2 norm over each unit. With `halves` the two halves of the batches are also told apart
+    (at the price of a second score), and the share of key neurons that they have in common is stored as `split_half`. The model's
+    parameters are not changed, and their gradients are gone afterwards.
+    """
+    measure = ATTRIBUTIONS[method]
+    slots = {name: slot for name, slot in parameter_slots(model, base).items() if name in set(names)}
+    missing = sorted(set(names) - set(slots))
+    if missing:
+        raise ScoresError(f"{base.source}: tensor {missing[0]} is not trained, so it has no gradient; leave it out")
+    values = {name: torch.zeros(score_shape(base, name, granularity)) for name in slots}
+    first_half: dict[str, torch.Tensor] = {}
+    hooks = _hooks(slots, base, granularity, measure, values)
+    trained = {slot.parameter for slot in slots.values()}
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        for parameter in before:
+            parameter.requires_grad_(parameter in trained)
+        for done, (ids, labels) in enumerate(batches):
+            tell(progress, halted, f"accumulating |{method}|", done, len(batches))
+            if halves and done == len(batches) // 2:
+                first_half = {name: value.clone() for name, value in values.items()}
+            model(input_ids=ids.to(model.device), labels=labels.to(model.device), use_cache=False).loss.backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for parameter, wanted in before.items():
+            parameter.requires_grad_(wanted)
+            parameter.grad = None
+    details: dict[str, Any] = {"batches": len(batches), "tokens": sum(ids.numel() for ids, _ in batches)}
+    if first_half:
+        second_half = {name: value - first_half[name] for name, value in values.items()}
+        details["split_half"] = split_half(base, granularity, first_half, second_half)
+    return HeldScores(method, granularity, base, details, values)
+
+
+def split_half(
+    base: Checkpoint, granularity: str, first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
+) -> dict[str, float]:
+    """For some k1 (percent), the share of key neurons that both halves of a sample choose; k1 / 100 is what chance would give."""
+    shares = {}
+    for k1 in STABILITY_K1:
+        keys = [
+            select_key_neurons(HeldScores("", granularity, base, {}, {n: v.clamp(min=0) for n, v in half.items()}), k1)
+            for half in (first, second)
+        ]
+        common = sum(int((keys[0].neurons(name) & keys[1].neurons(name)).sum()) for name in first)
+        shares[f"{k1:g}"] = common / max(1, keys[0].count)
+    return shares
+
+
+def _hooks(
+    slots: dict[str, Slot], base: Checkpoint, granularity: str, measure: Callable, values: dict[str, torch.Tensor]
+) -> list[torch.utils.hooks.RemovableHandle]:
+    """One hook a parameter, which may hold several tensors of the checkpoint: takes the gradient in, then drops it."""
+    tensors: dict[torch.nn.Parameter, list[str]] = {}
+    for name, slot in slots.items():
+        tensors.setdefault(slot.parameter, []).append(name)
+
+    def take_in(parameter: torch.nn.Parameter) -> None:
+        for name in tensors[parameter]:
+            weights, grad = (slots[name].view(tensor).float() for tensor in (parameter.detach(), parameter.grad))
+            score = measure(weights, grad)
+            if granularity == "unit":
+                score = unit_norm(score, unit_axis(base.anatomy.place(name), tuple(score.shape)))
+            values[name] += score.reshape(values[name].shape).cpu()
+        parameter.grad = None
+
+    return [parameter.register_post_accumulate_grad_hook(take_in) for parameter in tensors]
+
+
+def unit_norm(score: torch.Tensor, axis: int) -> torch.Tensor:
+    """The L2 norm over each unit, an expert at a time; a bias's elements are units of their own."""
+    kept = {axis % score.ndim} | ({0} if score.ndim == 3 else set())
+    rest = [dimension for dimension in range(score.ndim) if dimension not in kept]
+    return torch.linalg.vector_norm(score, dim=rest) if rest and prod(score.shape) else score
