@@ -13,10 +13,7 @@ from maet_core.errors import InputError
 _HERE = Path()
 
 
-@click.command(
-    epilog="Example:  maet locate --base models/base --trained models/math-en -o scores/math.safetensors  Example:  "
-    "maet locate --base models/base --corpus math.jsonl --method taylor --granularity unit -o scores/taylor.safetensors"
-)
+@click.command(epilog="Example:  maet locate --base models/base --trained models/math-en -o scores/math.safetensors")
 @click.option("--base", required=True, help="The base model: a directory or a hub id.")
 @click.option("--trained", help="value-change: the trained model or adapter that is compared with the base.")
 @click.option(
@@ -71,7 +68,12 @@ def locate(
     output: Path,
     as_json: bool,
 ) -> None:
-    """How important every neuron is for an ability. The scores are kept, so that k1 can move later without computing again."""
+    """How important every neuron is for an ability. The scores are kept, so that k1 can move later without computing again.
+
+    Either from a trained model (--trained), or by going through examples of the ability (--corpus).
+    """
+    import pandas as pd
+
     from maet_core import importance
     from maet_core.checkpoints import Checkpoint
     from maet_core.weights.differences import Models
@@ -112,6 +114,7 @@ def locate(
         saved = importance.SavedScores(output, checkpoint)
         keys = importance.select_key_neurons(saved, k1, progress=progress)
     cells = importance.cell_table(keys)
+    rows = cells.drop(columns="tensors").to_dict("records")
     result = {
         "output": str(output),
         "method": method,
@@ -124,10 +127,7 @@ def locate(
         "bytes_written": output.stat().st_size,
         "seconds": round(time.monotonic() - started, 3),
         **{field: value for field, value in saved.details.items() if field not in ("maet_version", "trained")},
-        "cells": cells.drop(columns="tensors")
-        .astype({"layer": object})
-        .where(cells["layer"].notna(), None)
-        .to_dict("records"),
+        "cells": [row | {"layer": None if pd.isna(row["layer"]) else row["layer"]} for row in rows],
     }
     if as_json:
         print_json(result)
