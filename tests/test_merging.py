@@ -158,6 +158,22 @@ def test_a_tensor_of_many_chunks_is_merged_as_one(tmp_path, monkeypatch):
     assert (tmp_path / "chunks" / "model.safetensors").read_bytes() == whole
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_compiled_loops_and_torch_give_the_same_bytes(tmp_path, monkeypatch, dtype):
+    """Other devices go through torch; the order of additions is the same, so the result is."""
+    from maet_core.merging.combine import Combiner
+
+    make_family(tmp_path, "llama", dtype=dtype, density=0.5)
+    keys = {"k1": 30.0, "granularity": "unit"}
+    ability = {"ability": "ability", "source_language": "source", "alpha": 0.9, "beta": 0.3, "key_neurons": keys}
+    recipe = recipe_of(abilities={"math": ability | {"gamma": 0.7, "tensors": {"k2": 60.0}}}, eta=0.6)
+    merge(recipe, tmp_path, tmp_path / "compiled", device="cpu")
+    monkeypatch.setattr(Combiner, "_by_kernels", Combiner._by_torch)
+    merge(recipe, tmp_path, tmp_path / "torch", device="cpu")
+    compiled, by_torch = ((tmp_path / way / "model.safetensors").read_bytes() for way in ("compiled", "torch"))
+    assert compiled == by_torch
+
+
 def test_tensors_that_are_no_numbers_to_add_are_copied(tmp_path):
     frame = skeleton("gpt2")
     base = random_tensors(frame.shapes, "float32", 1)

@@ -75,6 +75,22 @@ def test_ties_go_by_name_and_counts_are_rounded_half_up(tmp_path):
         assert sorted(selection.tensors) == names[:count], k2
 
 
+def test_what_differs_in_the_last_bits_only_is_a_tie(tmp_path):
+    """Parallel vectors all have similarity 1, whatever their lengths and however the sums round."""
+    frame = skeleton("llama")
+    base = {name: torch.zeros(shape) for name, shape in frame.shapes.items()}
+    generator = torch.Generator().manual_seed(3)
+    ability = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in base.items()}
+    write_model(tmp_path / "base", frame.config, base)
+    write_model(tmp_path / "ability", frame.config, ability)
+    write_model(tmp_path / "sw", frame.config, {name: 4 * tensor for name, tensor in ability.items()})
+    names = sorted(base)
+    for k2 in (10, 50, 90):
+        selection = select(tmp_path, recipe_of({"k2": k2}, {"sw": {"checkpoint": "sw", "mu": 0.3}}, alpha=0.7))
+        assert len({row.cosine for row in selection.rows}) > 1  # or the rounding of similarities has nothing to do
+        assert sorted(selection.tensors) == names[: oracle.count_of(k2, len(names))]
+
+
 def test_the_lowest_similarity_comes_first(tmp_path):
     order = [
         "model.layers.1.mlp.up_proj.weight",
