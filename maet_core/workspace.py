@@ -38,13 +38,14 @@ class Entry:
     """One model, adapter or pack. `path` is relative to the workspace; `problem` says why it cannot be used, if so."""
 
     path: str
-    kind: str  # "checkpoint" | "adapter" | "pack"
+    kind: str  # "checkpoint" | "adapter" | "ability pack" | "language pack" | "pack" (one that cannot be read)
     nbytes: int
     architecture: str = ""
     parameters: int = 0
     dtype: str = ""
     layers: int | None = None
     problem: str = ""
+    location: Path = field(default=Path(), compare=False)
     checkpoint: Checkpoint | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -161,6 +162,7 @@ class Workspace:
             checkpoint.parameters,
             " + ".join(name for name, _ in dtypes.most_common()),
             checkpoint.anatomy.layers,
+            location=path,
             checkpoint=checkpoint,
         )
 
@@ -238,55 +240,58 @@ def map_sources(recipe: Recipe, change) -> Recipe:
 
 
 def misfit(base: Entry, other: Entry) -> str:
-    """Why `other` cannot be combined with `base`: one line, or the empty text when it fits."""
+    """Why `other` cannot be combined with `base`: one line, or the empty text when it fits.
+
+    Checkpoints and adapters are compared by tensor names and shapes, packs by the identity of the base they were made for.
+    """
+    from maet_core.checkpoints import match_tensors
+    from maet_core.weights.adapters import Adapter
+    from maet_core.weights.packs import PackDifference
+
     if base.problem or other.problem:
         return other.problem or base.problem
-    if other.kind != "checkpoint" or base.checkpoint is None or other.checkpoint is None:
-        return ""  # adapters and packs are checked tensor by tensor when the recipe is opened
-    from maet_core.checkpoints import match_tensors
-
+    if base.checkpoint is None:
+        return f"{base.name} is no checkpoint, so nothing can be added to it"
     try:
-        match_tensors(base.checkpoint, other.checkpoint)
+        if other.checkpoint is not None:
+            match_tensors(base.checkpoint, other.checkpoint)
+        elif other.kind == "adapter":
+            Adapter.open(other.location, base.checkpoint, other.name)
+        else:
+            PackDifference(other.location, base.checkpoint, other.kind.removesuffix(" pack"), other.name)
     except MaetError as error:
-        return _shorten(error, other.checkpoint.path)
+        return _shorten(error, other.location)
     return ""
 
 
 def _describe_adapter(relative: str, path: Path) -> Entry:
     from maet_core.checkpoints import read_header
 
-    weights = path / "adapter_model.safetensors"
     try:
         config = json.loads((path / "adapter_config.json").read_text("utf-8"))
-        tensors, _ = read_header(weights)
+        tensors, _ = read_header(path / "adapter_model.safetensors")
     except (OSError, ValueError) as error:
         return Entry(relative, "adapter", 0, problem=f"adapter_config.json cannot be read ({error})")
     except MaetError as error:
         return Entry(relative, "adapter", 0, problem=_shorten(error, path))
-    kind = str(config.get("peft_type", "adapter")) if isinstance(config, dict) else "adapter"
-    return _describe_file(relative, "adapter", kind, tensors)
+    method = str(config.get("peft_type", "")) if isinstance(config, dict) else ""
+    return _describe_file(relative, "adapter", method, path, tensors)
 
 
 def _describe_pack(relative: str, path: Path) -> Entry:
-    from maet_core.checkpoints import read_header
+    from maet_core.weights.packs import read_pack_header
 
     try:
-        tensors, metadata = read_header(path)
+        file, metadata = read_pack_header(path)
     except MaetError as error:
         return Entry(relative, "pack", 0, problem=_shorten(error, path))
-    return _describe_file(relative, "pack", metadata.get("kind", "pack"), tensors)
+    return _describe_file(relative, f"{metadata['kind']} pack", "", path, file.tensors)
 
 
-def _describe_file(relative: str, kind: str, architecture: str, tensors: dict) -> Entry:
+def _describe_file(relative: str, kind: str, architecture: str, path: Path, tensors: dict) -> Entry:
     dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in tensors.values()})
-    return Entry(
-        relative,
-        kind,
-        sum(info.nbytes for info in tensors.values()),
-        architecture,
-        sum(info.numel for info in tensors.values()),
-        " + ".join(dtypes),
-    )
+    nbytes, parameters = sum(info.nbytes for info in tensors.values()), sum(info.numel for info in tensors.values())
+    return Entry(relative, kind, nbytes, architecture, parameters, " + ".join(dtypes), location=path)
 
 
 def _question(path: Path, number: int, line: str) -> Question:

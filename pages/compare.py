@@ -5,7 +5,7 @@ import functools
 import streamlit as st
 
 from maet_core.studio import answers, resources, shell, state
-from maet_core.workspace import misfit, short_name
+from maet_core.workspace import short_name
 
 shell.guard()
 
@@ -20,7 +20,7 @@ def choose_slots(recipe) -> list[answers.Slot]:
     others = [
         entry.path
         for entry in resources.models()
-        if entry.kind == "checkpoint" and entry.path != recipe.base and base and not misfit(base, entry)
+        if entry.kind == "checkpoint" and entry.path != recipe.base and base and not resources.misfit(base, entry)
     ]
     options = [BASE, MERGED, *others]
     names = {BASE: f"Base ({short_name(recipe.base)})", MERGED: "Merged (live)"}

@@ -4,7 +4,7 @@ import streamlit as st
 
 from maet_core.recipe import Ability, Language, Recipe
 from maet_core.studio import answers, resources, shell, state
-from maet_core.workspace import Entry, misfit, short_name
+from maet_core.workspace import Entry, short_name
 
 shell.guard()
 
@@ -43,7 +43,7 @@ def table(entries: list[Entry], base: Entry | None, recipe: Recipe | None) -> No
     uses = roles(recipe)
     rows = []
     for entry in entries:
-        reason = entry.problem or (misfit(base, entry) if base else "")
+        reason = entry.problem or (resources.misfit(base, entry) if base else "")
         rows.append(
             {
                 "name": entry.name,
@@ -97,7 +97,7 @@ def choose(recipe: Recipe | None, entries: list[Entry]) -> None:
         )
         return
     base = next(entry for entry in entries if entry.path == base_path)
-    fitting = [entry for entry in entries if entry.path != base_path and not misfit(base, entry)]
+    fitting = [entry for entry in entries if entry.path != base_path and not resources.misfit(base, entry)]
     with left:
         choose_ability(recipe, fitting)
     with right:
@@ -108,9 +108,9 @@ def choose_ability(recipe: Recipe, fitting: list[Entry]) -> None:
     """The first ability of the recipe and what is taken away from it; further ones are written in YAML."""
     name = next(iter(recipe.abilities), "math")
     ability = recipe.abilities.get(name)
-    options = [NONE, *(entry.path for entry in fitting)]
-    checkpoints = [NONE, *(entry.path for entry in fitting if entry.kind != "pack")]
-    packs = {entry.path for entry in fitting if entry.kind == "pack"}
+    whole = [entry.path for entry in fitting if entry.kind in ("checkpoint", "adapter")]
+    packs = [entry.path for entry in fitting if entry.kind == "ability pack"]
+    options, checkpoints = [NONE, *whole, *packs], [NONE, *whole]
 
     def take_ability(path: str) -> None:
         abilities = {key: value for key, value in state.recipe().abilities.items() if key != name}
@@ -147,7 +147,7 @@ def choose_ability(recipe: Recipe, fitting: list[Entry]) -> None:
 
 
 def choose_languages(recipe: Recipe, fitting: list[Entry]) -> None:
-    options = [entry.path for entry in fitting]
+    options = [entry.path for entry in fitting if entry.kind != "ability pack"]
     chosen = [
         path for language in recipe.languages.values() if (path := language.pack or language.checkpoint) in options
     ]

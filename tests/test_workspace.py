@@ -5,11 +5,13 @@ import os
 import shutil
 
 import pytest
+from models import save_adapter
 from small_workspace import build_workspace
 
 from maet_core.errors import InputError, WorkspaceError
 from maet_core.recipe import Recipe
 from maet_core.sources import Sources
+from maet_core.weights.packs import write_pack
 from maet_core.workspace import FOLDERS, Workspace, map_sources, misfit
 
 
@@ -110,6 +112,26 @@ def test_misfit_names_tensor_and_reason(workspace):
     assert "model.embed_tokens.weight" in reason
     assert "vocabulary" in reason
     assert misfit(workspace.entry("models/base"), workspace.entry("models/lang-sw")) == ""
+
+
+def test_adapters_and_packs_are_listed_and_checked_against_the_base(workspace):
+    base = workspace.path / "models" / "base"
+    save_adapter(workspace.path / "models" / "lora", base)
+    sources = Sources.open(workspace.load_recipe("demo"), workspace.path)
+    write_pack("language", sources.languages["sw"], sources.base, workspace.path / "packs" / "sw.safetensors", {})
+    write_pack("ability", sources.abilities["math"], sources.base, workspace.path / "packs" / "math.safetensors", {})
+    (workspace.path / "packs" / "bad.safetensors").write_bytes(b"no pack")
+    entries = {entry.name: entry for entry in workspace.models()}
+    kinds = {name: entry.kind for name, entry in entries.items()}
+    assert kinds["lora"] == "adapter"
+    assert (kinds["sw"], kinds["math"]) == ("language pack", "ability pack")
+    assert entries["bad"].problem
+    for name in ("lora", "sw", "math"):
+        assert misfit(entries["base"], entries[name]) == ""
+    assert "identity" in misfit(entries["lang-bn"], entries["sw"])
+    config = workspace.path / "models" / "lora" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"r": 0}))
+    assert "adapter_config.json" in misfit(entries["base"], workspace.entry("models/lora"))
 
 
 def test_recipe_paths_follow_the_file(workspace):

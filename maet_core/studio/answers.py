@@ -56,7 +56,7 @@ def checkpoint_slot(path: str, label: str = "") -> Slot:
 
 def merged_slot(recipe) -> Slot:
     note = " + ".join([short_name(recipe.base), *recipe.abilities, *recipe.languages])
-    return Slot("Merged", note, recipe.to_yaml(), lambda: resources.live_speaker(recipe, "Merged"))
+    return Slot("Merged", note, recipe, lambda: resources.live_speaker(recipe, "Merged"))
 
 
 def panel(

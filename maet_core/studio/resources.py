@@ -50,6 +50,11 @@ def model_entry(path: str) -> Entry | None:
     return next((entry for entry in models() if entry.path == path), None)
 
 
+def misfit(base: Entry, other: Entry) -> str:
+    """Why one cannot be combined with the other; see `maet_core.workspace.misfit`."""
+    return _misfit(base.path, _stamp(base.path), other.path, _stamp(other.path), base, other)
+
+
 def questions() -> list[Question]:
     return _questions(str(workspace().path), _signature("tasks"))
 
@@ -134,6 +139,13 @@ def _models(path: str, models: tuple, packs: tuple) -> list[Entry]:
     return workspace().models()
 
 
+@st.cache_resource(show_spinner="Checking what fits …", max_entries=256)
+def _misfit(base: str, base_stamp: tuple, other: str, other_stamp: tuple, _base: Entry, _other: Entry) -> str:
+    from maet_core import workspace
+
+    return workspace.misfit(_base, _other)
+
+
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _questions(path: str, tasks: tuple) -> list[Question]:
     return workspace().questions()
@@ -149,7 +161,7 @@ def _opened(path: str, structure: str, stamps: tuple) -> Sources:
     from maet_core.recipe import Recipe
     from maet_core.sources import Sources
 
-    return Sources.open(Recipe.from_yaml(structure), path)
+    return Sources.open(Recipe.model_validate_json(structure), path)
 
 
 @st.cache_resource(show_spinner="Comparing what the ability and the languages changed …", max_entries=8)
@@ -226,7 +238,7 @@ def _structure(recipe: Recipe) -> str:
         ability.pop("key_neurons", None)
     for language in content["languages"].values():
         language["mu"] = 1.0
-    return Recipe.from_dict({**content, "eta": 1.0, "output": {}}).to_yaml()
+    return Recipe.from_dict({**content, "eta": 1.0, "output": {}}).model_dump_json()
 
 
 def _stamps(recipe: Recipe) -> tuple:

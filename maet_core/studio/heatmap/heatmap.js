@@ -106,10 +106,11 @@ class Heatmap {
         const value = values[i][j];
         const empty = value === null;
         cell.disabled = empty;
-        cell.className = "cell " + (empty ? "empty" : marks ? marks[i][j] : "");
+        cell.className = "cell " + (empty ? "empty" : marks[i][j]);
         const chosen = !!selected && selected[0] === row && selected[1] === column;
         cell.classList.toggle("selected", chosen);
-        cell.setAttribute("aria-pressed", chosen ? "true" : "false");
+        const pressed = marks[i][j] ? /\b(hand-)?in\b/.test(marks[i][j]) : chosen;
+        cell.setAttribute("aria-pressed", pressed ? "true" : "false");
         if (empty) {
           cell.style.background = "";
           cell.textContent = "";
