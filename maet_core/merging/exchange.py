@@ -67,8 +67,9 @@ def _linear(plan: MergePlan) -> tuple[list[dict], dict]:
     """One coefficient per checkpoint and tensor; those of a checkpoint that the recipe names twice are added."""
     names = [name for name, info in plan.sources.base.tensors.items() if info.mergeable]
     weights: dict[Difference, dict[str, float]] = {part: dict.fromkeys(names, 0.0) for part in plan.sources.differences}
+    copies = plan.sources.base.tied_copies
     for name in names:
-        for addend in plan.addends(name):
+        for addend in plan.addends(copies.get(name, name)):
             weights[addend.difference][name] += addend.coefficient
     models = [
         {"model": _reference(part.source, part.source, plan.sources), "parameters": {"weight": filtered(by_name)}}
