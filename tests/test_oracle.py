@@ -32,6 +32,7 @@ from models import (
     unit_axis_of,
     write_model,
 )
+from safetensors.torch import load_file
 
 from maet_core.importance import locate, save_scores
 from maet_core.merging import merge
@@ -52,6 +53,7 @@ ARCHITECTURES = {
 }
 MEMBERS = ("a1", "a2", "sparse", "stepped", "s1", "s2", "l1", "l2", "wide", "base-copy", "a1-copy")
 FLOAT32_ROUNDING = 2.0**-24
+SEED = 7  # of the random control
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,11 @@ class Keys:
     granularity: str
     scope: str
     saved: bool
+    method: str = "value-change"
 
     def to_dict(self) -> dict:
-        return {"method": "value-change", "k1": self.k1, "granularity": self.granularity, "scope": self.scope}
+        seed = {"seed": SEED} if self.method == "random" else {}
+        return {"method": self.method, "k1": self.k1, "granularity": self.granularity, "scope": self.scope} | seed
 
 
 @dataclass
@@ -173,7 +177,12 @@ class Case:
 
 
 keys = st.builds(
-    Keys, percents, st.sampled_from(["parameter", "unit"]), st.sampled_from(["global", "per-tensor"]), st.booleans()
+    Keys,
+    k1=percents,
+    granularity=st.sampled_from(["parameter", "unit"]),
+    scope=st.sampled_from(["global", "per-tensor"]),
+    saved=st.booleans(),
+    method=st.sampled_from(["value-change", "value-change", "random"]),
 )
 ability_cases = st.builds(
     AbilityCase,
@@ -217,11 +226,13 @@ def as_recipe(case: Case, here: World, scratch: Path) -> Recipe:
         if ability.keys is not None:
             content["key_neurons"] = ability.keys.to_dict()
         alone = {"base": str(here.folder / "base"), "abilities": {"it": content}}
-        if ability.keys is not None and ability.keys.saved:
+        if ability.keys is not None and (ability.keys.saved or ability.keys.method == "random"):
             opened = Sources.open(Recipe.from_dict(alone))
-            scores = locate("value-change", opened.base, opened.abilities["it"].ability, ability.keys.granularity)
+            trained = opened.abilities["it"].ability
+            scores = locate(ability.keys.method, opened.base, trained, ability.keys.granularity, SEED)
             save_scores(scores, scratch / f"scores{number}.safetensors")
-            content["key_neurons"]["scores"] = str(scratch / f"scores{number}.safetensors")
+            if ability.keys.saved:
+                content["key_neurons"]["scores"] = str(scratch / f"scores{number}.safetensors")
         if ability.packed:
             opened = Sources.open(Recipe.from_dict(alone))
             pack = scratch / f"ability{number}.safetensors"
@@ -260,11 +271,15 @@ def as_recipe(case: Case, here: World, scratch: Path) -> Recipe:
 # --- the comparison ----------------------------------------------------------------------------------------------
 
 
-def key_masks(ability: AbilityCase, here: World) -> dict[str, np.ndarray] | None:
+def key_masks(ability: AbilityCase, here: World, saved: Path) -> dict[str, np.ndarray] | None:
     if ability.keys is None:
         return None
     trained, granularity = here.values[ability.ability], ability.keys.granularity
-    scores = oracle.importance(trained, here.values["base"], here.ranked, granularity, here.axes)
+    if ability.keys.method == "random":  # the numbers are the product's, what is made of them is not
+        scores = oracle.to_float64(load_file(saved))
+        assert set(scores) == set(here.ranked)
+    else:
+        scores = oracle.importance(trained, here.values["base"], here.ranked, granularity, here.axes)
     masks = oracle.key_neurons(scores, ability.keys.k1, ability.keys.scope)
     if granularity == "unit":
         return {name: oracle.unit_mask(mask, here.shapes[name], here.axes[name]) for name, mask in masks.items()}
@@ -297,7 +312,7 @@ def check(case: Case) -> None:
         abilities = []
         for number, ability in enumerate(case.abilities):
             source = here.values[ability.source] if ability.source else None
-            masks = key_masks(ability, here)
+            masks = key_masks(ability, here, scratch / f"scores{number}.safetensors")
             weights = oracle.ability_weights(
                 base, here.values[ability.ability], source, ability.alpha, ability.beta, masks
             )
@@ -418,6 +433,31 @@ def test_without_coefficients_the_base_comes_back_bit_for_bit(architecture, dtyp
     for key, tensor in here.tensors["base"].items():
         width = {2: torch.int16, 4: torch.int32}[tensor.element_size()]
         assert torch.equal(found[key].view(width), tensor.view(width)), key
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_an_exact_sum_is_rounded_once_to_even(dtype, tmp_path):
+    """Where float32 holds the sum exactly there is only one right answer, also half way between two numbers."""
+    frame = skeleton("llama", num_hidden_layers=1)
+    generator = np.random.default_rng(9)
+    base, sw = {}, {}
+    for name, shape in frame.shapes.items():
+        values = generator.integers(-255, 256, shape) / 64  # at most 8 significant bits
+        base[name] = torch.from_numpy(values).to(DTYPES[dtype])
+        sw[name] = torch.from_numpy(values + generator.integers(-64, 65, shape) / 512).float()
+    write_model(tmp_path / "base", frame.config, base)
+    write_model(tmp_path / "sw", frame.config, sw)
+    recipe = Recipe.from_dict({"base": "base", "languages": {"sw": {"checkpoint": "sw", "mu": 0.5}}})
+    merge(recipe, tmp_path, tmp_path / "out", device="cpu")
+    halves = 0
+    for name, tensor in read_model(tmp_path / "out").items():
+        values = base[name].double().numpy()
+        exact = values + 0.5 * (sw[name].double().numpy() - values)
+        assert np.array_equal(tensor.double().numpy(), oracle.round_to(exact, DTYPES[dtype])), name
+        halves += int(
+            (np.abs(exact - oracle.round_to(exact, DTYPES[dtype])) == oracle.ulp(exact, DTYPES[dtype]) / 2).sum()
+        )
+    assert halves > 50 or dtype != "bfloat16"
 
 
 # --- the oracle itself ---------------------------------------------------------------------------------------------
