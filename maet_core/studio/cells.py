@@ -114,7 +114,9 @@ def toggled(recipe: Recipe, ability: str, rows: list[Row]) -> Recipe:
 
 
 def order(anatomy: Anatomy) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([*anatomy.neuron_modules, *anatomy.modules]))
+    """Modules in the order of computation; a fused one stands right before its parts."""
+    parts = {place.module: [part.module for part in place.parts] for place in anatomy.places.values() if place.parts}
+    return tuple(dict.fromkeys(name for module in anatomy.modules for name in (module, *parts.get(module, ()))))
 
 
 def _mean(rows: list[Row]) -> float:
