@@ -1,5 +1,7 @@
 """What is in the workspace, what fits what, and which models the recipe combines."""
 
+import html
+
 import streamlit as st
 
 from maet_core.recipe import Ability, Language, Recipe
@@ -41,35 +43,38 @@ def roles(recipe: Recipe | None) -> dict[str, str]:
 
 def table(entries: list[Entry], base: Entry | None, recipe: Recipe | None) -> None:
     uses = roles(recipe)
-    rows = []
-    for entry in entries:
-        reason = entry.problem or (resources.misfit(base, entry) if base else "")
-        rows.append(
+    reasons = {entry.path: entry.problem or (resources.misfit(base, entry) if base else "") for entry in entries}
+    st.dataframe(
+        [
             {
                 "name": entry.name,
                 "in the recipe": uses.get(entry.path, ""),
-                "fits": "cannot be read" if entry.problem else "no" if reason else "yes",
+                "fits": "unreadable" if entry.problem else "no" if reasons[entry.path] else "yes",
                 "kind": entry.kind,
                 "architecture": entry.architecture,
-                "layers": entry.layers,
-                "parameters": count(entry.parameters),
+                "layers": "" if entry.layers is None else str(entry.layers),
+                "parameters": "" if entry.problem else count(entry.parameters),
                 "dtype": entry.dtype,
-                "size": size(entry.nbytes),
+                "size": "" if entry.problem else size(entry.nbytes),
                 "identity": resources.identity(entry),
-                "why not": reason,
             }
-        )
-    if not any(row["why not"] for row in rows):
-        for row in rows:
-            del row["why not"]
-    st.dataframe(
-        rows,
+            for entry in entries
+        ],
         hide_index=True,
         column_config={
-            "fits": st.column_config.TextColumn(help="whether its tensors have the names and shapes of the base"),
+            "in the recipe": st.column_config.TextColumn(width="medium"),
+            "fits": st.column_config.TextColumn(
+                help="whether it can be combined with the base; if not, the reason is below"
+            ),
             "identity": st.column_config.TextColumn(help="the same for copies, another for every other content"),
         },
     )
+    for entry in entries:
+        if reasons[entry.path]:
+            what = "cannot be read" if entry.problem else "does not fit the base"
+            st.html(
+                f"<div class='maet-gloss'><b>{html.escape(entry.name)}</b> {what}: {html.escape(reasons[entry.path])}</div>"
+            )
 
 
 def choose(recipe: Recipe | None, entries: list[Entry]) -> None:

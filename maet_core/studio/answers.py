@@ -182,10 +182,10 @@ def choose_question(key: str) -> Question | None:
     rows = pool()
     first = default_question()
     languages = list(dict.fromkeys(row.language for row in rows))
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    row = st.container(horizontal=True, vertical_alignment="bottom")
     typed_option = "typed"
     options = [*languages, typed_option]
-    with left:
+    with row:
         language = st.segmented_control(
             "Question in",
             format_func=lambda code: "Type your own" if code == typed_option else language_name(code),
@@ -203,9 +203,9 @@ def choose_question(key: str) -> Question | None:
     def move(wanted: int) -> None:
         state.set_view("problem", problems[min(max(wanted, 1), len(problems)) - 1])
 
-    with right:
+    with row:
         number = st.number_input(
-            f"Number (of {len(asked)})", 1, len(asked), **state.bound(f"{key}-number", number, move)
+            f"Number (of {len(asked)})", 1, len(asked), width=150, **state.bound(f"{key}-number", number, move)
         )
     return asked[number - 1]
 

@@ -56,7 +56,8 @@ def test_a_damaged_model_is_one_calm_message(app, workspace, page):
     assert not test.exception
     if page == "models":
         table = test.dataframe[0].value.set_index("name")
-        assert table.loc["lang-sw", "fits"] == "cannot be read"
+        assert table.loc["lang-sw", "fits"] == "unreadable"
+        assert "cannot be read" in html_text(test)
         assert table.loc["lang-bn", "fits"] == "yes"
     else:
         said = " ".join(element.value for element in test.error)
