@@ -6,6 +6,7 @@ spread over several tokens (every Bengali letter in a byte-level vocabulary) is 
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -26,6 +27,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from maet_core.errors import Cancelled, InputError
 
+_log = logging.getLogger(__name__)
 POLL_SECONDS = 0.05
 JOIN_SECONDS = 2.0
 MOST_NEW_TOKENS = 4096
@@ -164,11 +166,11 @@ def _work(run: _Run, prompt: str, decoding: Decoding, halt: threading.Event, pie
             say("finished", (_generate(run.speaker, prompt, decoding, halt, lambda token: say("token", token)), ""))
     except Cancelled:
         say("finished", ("stopped", ""))
-    except Exception as error:
-        say(
-            "finished",
-            ("error", f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error)),
-        )
+    except InputError as error:
+        say("finished", ("error", str(error)))
+    except Exception as error:  # of any kind: it must reach the person who waits, not die with the thread
+        _log.exception("%s could not go on answering", run.speaker.label)
+        say("finished", ("error", f"{type(error).__name__}: {error}"))
 
 
 def _generate(

@@ -125,9 +125,8 @@ rows, columns = cells.axes(places, cells.order(anatomy), anatomy.layers)
 
 
 def picked(module: str, layer: str) -> None:
-    now = state.recipe()  # a second click may come before the page has been drawn again
-    rows = cells.by_place(measured.select(now)[ability].rows)[module, layer]
-    state.set_recipe(cells.toggled(now, ability, rows))
+    # the state's recipe, not this run's: a second click may come before the page has been drawn again
+    state.set_recipe(cells.toggled(state.recipe(), ability, (module, layer), measured.select))
 
 
 totals(selection)

@@ -188,7 +188,7 @@ def choose_question(key: str) -> Question | None:
     with row:
         language = st.segmented_control(
             "Question in",
-            format_func=lambda code: "Type your own" if code == typed_option else language_name(code),
+            format_func=lambda code: "Your own" if code == typed_option else language_name(code),
             required=True,
             **state.bound_view(f"{key}-language", options, "language", first.language if first else typed_option),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from maet_core.anatomy import Anatomy
@@ -13,7 +13,7 @@ from maet_core.studio.heatmap import DIVERGING, Cell, Scale, Share
 if TYPE_CHECKING:
     import pandas as pd
 
-    from maet_core.selection import Row
+    from maet_core.selection import Row, Selection
 
 OUTSIDE = "–"  # the column of tensors that belong to no layer
 Place = tuple[str, str]  # (row, column) = (module, layer)
@@ -96,21 +96,34 @@ def similarity_scale(cells: dict[Place, Cell]) -> Scale:
     return Scale("cosine of R(A) and R_Lang", -max(reach, 0.01), max(reach, 0.01), DIVERGING, "{:+.2f}")
 
 
-def toggled(recipe: Recipe, ability: str, rows: list[Row]) -> Recipe:
-    """The recipe after a click on a cell: all its tensors in, or all out when all were in. Undoing the rule leaves no trace."""
+def toggled(recipe: Recipe, ability: str, place: Place, select: Callable[[Recipe], dict[str, Selection]]) -> Recipe:
+    """The recipe after a click on a cell: all its tensors in, or all out if all were in. Undoing the rule leaves no trace.
+
+    Where a pattern of the hand stands against it (`module:down_proj` excluded, one of them clicked), the hand's changes
+    are written out tensor by tensor.
+    """
+    before = select(recipe)[ability].rows
+    rows = by_place(before)[place]
+    names, wanted = {row.name for row in rows}, not all(row.selected for row in rows)
     rule = recipe.abilities[ability].tensors
-    names = {row.name for row in rows}
-    wanted = not all(row.selected for row in rows)
-    include = [pattern for pattern in rule.include if pattern not in names]
-    exclude = [pattern for pattern in rule.exclude if pattern not in names]
-    for row in rows:
-        by_rule = row.selected == (row.by == "rule")
-        if wanted and not by_rule:
-            include.append(row.name)
-        elif not wanted and by_rule:
-            exclude.append(row.name)
-    content = rule.model_copy(update={"include": sorted(include), "exclude": sorted(exclude)})
-    return recipe.with_value(f"abilities.{ability}.tensors", content.model_dump())
+    against_rule = [row.name for row in rows if _by_rule(row) != wanted]
+
+    def changed(include: Iterable[str], exclude: Iterable[str]) -> Recipe:
+        lists = [{name for name in patterns if name not in names} for patterns in (include, exclude)]
+        lists[0 if wanted else 1].update(against_rule)
+        content = {"include": sorted(lists[0]), "exclude": sorted(lists[1])}
+        return recipe.with_value(f"abilities.{ability}.tensors", rule.model_dump() | content)
+
+    attempt = changed(rule.include, rule.exclude)
+    if all(row.selected == wanted for row in by_place(select(attempt)[ability].rows)[place]):
+        return attempt
+    by_hand = [row for row in before if row.by == "hand"]
+    return changed((row.name for row in by_hand if row.selected), (row.name for row in by_hand if not row.selected))
+
+
+def _by_rule(row: Row) -> bool:
+    """Whether k2 alone selects it."""
+    return row.selected == (row.by == "rule")
 
 
 def order(anatomy: Anatomy) -> tuple[str, ...]:

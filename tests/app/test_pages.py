@@ -49,6 +49,16 @@ def test_page_in_an_empty_workspace_says_what_to_do(app, page, tmp_path, monkeyp
     assert test.info
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_workspace_that_is_a_file_is_a_calm_message(app, page, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MAET_WORKSPACE", str(tmp_path / "file"))
+    test = app(page)
+    assert not test.exception
+    assert "expected a folder" in test.error[0].value
+    assert all("expected a folder" in element.value for element in test.error)
+
+
 @pytest.mark.parametrize("page", ["models", "tensors", "merge"])
 def test_a_damaged_model_is_one_calm_message(app, workspace, page):
     (workspace / "models" / "lang-sw" / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
