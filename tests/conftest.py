@@ -33,6 +33,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_configure(config):
+    # Other projects' deprecations, met only because the tests import them as peers.
+    config.addinivalue_line("filterwarnings", "ignore:numpy.core is deprecated:DeprecationWarning:mergekit")
+    config.addinivalue_line("filterwarnings", "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory):
     """Identity hashes are cached by file; the tests' cache is their own."""

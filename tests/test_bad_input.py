@@ -1,8 +1,10 @@
 """Wrong input, through the library and the command line: one line that names the file or field and the mend, status 2, and
 nothing left behind. Every case starts from a merge that works and breaks one thing."""
 
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,8 @@ from models import (
     skeleton,
     write_model,
 )
+from ruamel.yaml import YAML
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from maet_core import importance
@@ -342,8 +346,6 @@ CASES = {
 
 def poison_file(path, name):
     """NaN into one tensor of a scores file or pack; its metadata stays."""
-    from safetensors import safe_open
-
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     tensors = load_file(path)
@@ -362,18 +364,9 @@ def prepared(folder, case):
 
 
 def as_yaml(content):
-    from ruamel.yaml import YAML
-
-    class Text:
-        def __init__(self):
-            self.parts = []
-
-        def write(self, part):
-            self.parts.append(part)
-
-    stream = Text()
+    stream = io.StringIO()
     YAML(typ="safe", pure=True).dump(content, stream)
-    return "".join(part.decode() if isinstance(part, bytes) else part for part in stream.parts)
+    return stream.getvalue()
 
 
 def everything(folder):
@@ -383,8 +376,6 @@ def everything(folder):
 
 
 def assert_refused(outcome, says):
-    import re
-
     lines = outcome.stderr.splitlines()
     assert outcome.status == 2, outcome
     assert len(lines) == 1, outcome.stderr

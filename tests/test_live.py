@@ -49,10 +49,9 @@ def bits(tensor):
     return tensor.detach().contiguous().view({2: torch.int16, 4: torch.int32}[tensor.element_size()])
 
 
-def assert_same_weights(live, folder, tmp_path, count=[0]):  # noqa: B006 (a counter for folder names)
+def assert_same_weights(live, folder, tmp_path):
     """Every parameter against the model that transformers opens from a fresh merge."""
-    count[0] += 1
-    output = tmp_path / f"fresh-{count[0]}"
+    output = tmp_path / f"fresh-{len(list(tmp_path.glob('fresh-*')))}"
     merge(live.recipe, folder, output, device="cpu")
     fresh = transformers.AutoModelForCausalLM.from_pretrained(output, dtype="auto").eval()
     expected, found = dict(fresh.named_parameters()), dict(live.model.named_parameters())
