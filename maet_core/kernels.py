@@ -13,6 +13,10 @@ import numpy as np
 # The base, one model and a sum of this many float32 fit the second-level cache; smaller chunks would spend more on calls than they save.
 CHUNK_ELEMENTS = 1 << 17
 
+_MAGNITUDE = np.uint32(
+    0x7FFFFFFF
+)  # all bits of a float32 but the sign: as whole numbers they order like the magnitudes
+
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
@@ -90,28 +94,37 @@ def narrow_bf16(value_bits, base_bits, out):
 
 @_jit
 def count_leading_bits(bits, counts):
-    """Adds to `counts` (65536) how many float32 values ≥ 0, given as bits, begin with each pattern of 16 bits."""
+    """Adds to `counts` (65536) how many float32 magnitudes, given as bits, begin with each pattern of 16 bits."""
     for i in range(bits.size):
-        counts[bits[i] >> np.uint32(16)] += 1
+        counts[(bits[i] & _MAGNITUDE) >> np.uint32(16)] += 1
 
 
 @_jit
 def count_trailing_bits(bits, leading, counts):
-    """The same for the last 16 bits of the values that begin with `leading`."""
+    """The same for the last 16 bits of the magnitudes that begin with `leading`."""
     for i in range(bits.size):
-        if bits[i] >> np.uint32(16) == leading:
+        if (bits[i] & _MAGNITUDE) >> np.uint32(16) == leading:
             counts[bits[i] & np.uint32(0xFFFF)] += 1
 
 
 @_jit
 def count_above_and_equal(bits, threshold):
-    """How many values lie above the threshold and how many equal it, all given as bits of float32 values ≥ 0."""
+    """How many magnitudes lie above the threshold and how many equal it, all given as bits of float32 values."""
     above = 0
     equal = 0
     for i in range(bits.size):
-        above += bits[i] > threshold
-        equal += bits[i] == threshold
+        magnitude = bits[i] & _MAGNITUDE
+        above += magnitude > threshold
+        equal += magnitude == threshold
     return above, equal
+
+
+@_jit
+def largest(bits, threshold, ties, chosen):
+    """Sets `chosen` where a magnitude lies above the threshold, or equals it among the first `ties` values."""
+    for i in range(bits.size):
+        magnitude = bits[i] & _MAGNITUDE
+        chosen[i] = (magnitude > threshold) | ((magnitude == threshold) & (i < ties))
 
 
 # the order of summation is free here, so that the sums run in vector registers
@@ -137,3 +150,52 @@ def uniform(key, start, out):
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state = state ^ (state >> np.uint64(31))
         out[i] = np.float32(state >> np.uint64(40)) * np.float32(2.0**-24)
+
+
+@_jit
+def row_ranks(bits, width, ranks):
+    """The rank of every magnitude within its row of `width`, 0 for the smallest, ties by position: float32 as bits in, int32 out.
+
+    A radix sort of each row, digits of eight bits from the last to the first.
+    """
+    order = np.empty(width, np.int32)
+    other = np.empty(width, np.int32)
+    counts = np.empty(256, np.int64)
+    for first in range(0, bits.size, width):
+        for i in range(width):
+            order[i] = i
+        for digit in range(4):
+            shift = np.uint32(8 * digit)
+            counts[:] = 0
+            for i in range(width):
+                counts[((bits[first + i] & _MAGNITUDE) >> shift) & np.uint32(255)] += 1
+            position = 0
+            for value in range(256):
+                position, counts[value] = position + counts[value], position
+            for i in range(width):
+                value = ((bits[first + order[i]] & _MAGNITUDE) >> shift) & np.uint32(255)
+                other[counts[value]] = order[i]
+                counts[value] += 1
+            order, other = other, order
+        for i in range(width):
+            ranks[first + order[i]] = i
+
+
+@_jit
+def elect(weighted, sizes, total):
+    """`total` becomes the sum of those weighted vectors (rows) whose sign is that of the sum of all, + where it is zero, divided
+    by the sum of their `sizes`; float32. No size at all: by nothing."""
+    for i in range(total.size):
+        everything = weighted[0, i]
+        for k in range(1, weighted.shape[0]):
+            everything += weighted[k, i]
+        upwards = everything >= np.float32(0)
+        agreeing = np.float32(0)
+        divisor = np.float32(0)
+        for k in range(weighted.shape[0]):
+            value = weighted[k, i]
+            if value != np.float32(0) and (value > np.float32(0)) == upwards:
+                agreeing += value
+                if sizes.size:
+                    divisor += sizes[k]
+        total[i] = agreeing if divisor == np.float32(0) else agreeing / divisor

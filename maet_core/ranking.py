@@ -1,5 +1,5 @@
-"""The largest of many values, exactly, without sorting or holding them: radix selection on the bits of float32 numbers ≥ 0,
-which order like the numbers. Key neurons and the comparators' thresholds come from here."""
+"""The largest of many magnitudes, exactly, without sorting or holding them: radix selection on the bits of float32 numbers, which
+order like the numbers. Key neurons and the comparators' thresholds come from here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maet_core import kernels
 from maet_core.progress import Halted, Progress, each
 
 Chunks = Callable[[str], Iterator[tuple[int, np.ndarray]]]
-"""chunks(name): (position, float32 values ≥ 0), from the first to the last value under that name."""
+"""chunks(name): (position, float32 values), from the first to the last value under that name."""
 
 
 _REMEMBERED_CUTS = 1 << 15
@@ -30,17 +30,16 @@ class Cut:
 
     def chosen(self, values: torch.Tensor, start: int) -> torch.Tensor:
         """Whether each of `values`, flat float32 from position `start`, is chosen: bool."""
-        chosen = values > self.threshold
-        if start < self.tie_stop:
-            ties = self.tie_stop - start
-            chosen[:ties] |= values[:ties] == self.threshold
-        return chosen
+        chosen = np.empty(values.numel(), np.bool_)
+        threshold = np.float32(self.threshold).view(np.uint32)
+        kernels.largest(values.cpu().numpy().view(np.uint32), threshold, self.tie_stop - start, chosen)
+        return torch.from_numpy(chosen).to(values.device)
 
 
 def largest(
     sizes: Mapping[str, int], count: int, chunks: Chunks, progress: Progress | None = None, halted: Halted | None = None
 ) -> tuple[dict[str, Cut], dict[str, int]]:
-    """The `count` largest of all values under the names in `sizes` (which says how many each has): their cuts and counts.
+    """The `count` largest magnitudes under the names in `sizes` (which says how many values each has): their cuts and counts.
 
     Ties go by the order of the names, then by position, so that exactly `count` are chosen. Cost: three passes over the values
     (two for a single name), one chunk a thread in memory.
@@ -109,7 +108,7 @@ def _above_and_equal(chunks: Chunks, name: str, bits: np.uint32) -> tuple[int, i
 def _tie_stop(chunks: Chunks, name: str, threshold: float, ties: int) -> int:
     """The position behind the last of the first `ties` values that equal the threshold."""
     for start, values in chunks(name) if ties else ():
-        positions = np.flatnonzero(values == np.float32(threshold))
+        positions = np.flatnonzero(np.abs(values) == np.float32(threshold))
         if len(positions) >= ties:
             return start + int(positions[ties - 1]) + 1
         ties -= len(positions)

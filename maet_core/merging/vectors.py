@@ -58,18 +58,17 @@ class StreamedVector(Vector):
             return torch.full_like(self.values, bool(count), dtype=torch.bool)
         key = (self._vector.weights, self._name, self.values.dtype, count)
         cut = self._cuts.get(key, lambda: largest({self._name: numel}, count, self._magnitudes)[0][self._name])
-        return cut.chosen(self.values.abs().float(), self._start)
+        return cut.chosen(self.values.float(), self._start)
 
     def row_ranks(self) -> torch.Tensor:
         shape = self._base.tensors[self._name].shape
         width = shape[-1] if shape else 1
         first, last = self._start // width * width, -(-self._stop // width) * width
         values = self.values if (first, last) == (self._start, self._stop) else self._read(first, last)
-        order = values.abs().float().view(-1, width).argsort(dim=1, stable=True)
-        ranks = torch.arange(width, dtype=torch.float32, device=values.device)
-        ranks = ranks / (width - 1) if width > 1 else ranks + 0.5
-        ranked = torch.empty(order.shape, device=values.device).scatter_(1, order, ranks.expand(order.shape))
-        return ranked.view(-1)[self._start - first : self._stop - first]
+        ranks = np.empty(values.numel(), np.int32)
+        kernels.row_ranks(values.float().cpu().numpy().view(np.uint32), width, ranks)
+        shares = torch.from_numpy(ranks).float() / (width - 1) if width > 1 else torch.full((len(ranks),), 0.5)
+        return shares[self._start - first : self._stop - first].to(values.device)
 
     def uniform(self, seed: int) -> torch.Tensor:
         seed_text = "\0".join((str(seed), self._vector.key, self._name))
@@ -87,4 +86,4 @@ class StreamedVector(Vector):
         numel = self._base.tensors[name].numel
         for start in range(0, numel, kernels.CHUNK_ELEMENTS):
             values = self._read(start, min(start + kernels.CHUNK_ELEMENTS, numel))
-            yield start, values.abs().float().cpu().numpy()
+            yield start, values.float().cpu().numpy()

@@ -23,7 +23,7 @@ _DARE = Paper(
 def _kept(vector: Vector, keep: float | Tensor, seed: int) -> tuple[float, Tensor]:
     """The vector's weight, and m·τ / keep with m drawn from Bernoulli(keep): its expectation is τ."""
     rescaled = vector.values * (1 / keep) if isinstance(keep, float) else vector.values / keep
-    return vector.weight, torch.where(vector.uniform(seed).to(vector.values.device) < keep, rescaled, 0)
+    return vector.weight, rescaled * (vector.uniform(seed).to(vector.values.device) < keep)
 
 
 def _dare(vectors: list[Vector], density: float, seed: int) -> list[tuple[float, Tensor]]:

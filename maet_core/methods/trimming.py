@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
@@ -20,7 +19,7 @@ def ties(vectors: list[Vector], *, density: Density = 0.2, fuse: Fuse = "mean", 
     λ · mean{w_k·τ̂_k : sgn(w_k·τ̂_k) = sgn(Σ w·τ̂)}, where τ̂ keeps the `density` of τ with the largest magnitude, tensor by
     tensor (the paper ranks the whole model at once).
     """
-    trimmed = [(vector.weight, torch.where(vector.largest(density), vector.values, 0)) for vector in vectors]
+    trimmed = [(vector.weight, vector.values * vector.largest(density)) for vector in vectors]
     return scale * elect_and_fuse(trimmed, fuse)
 
 
@@ -52,11 +51,8 @@ def breadcrumbs(
 
     Σ w_k·τ̂_k, where τ̂ drops from each tensor the `outliers` share with the largest magnitude and keeps the `density` share below it.
     """
+    together = round(density + outliers, 12)  # 0.1 + 0.2 is 0.3
     kept = [
-        (
-            vector.weight,
-            torch.where(vector.largest(min(density + outliers, 1.0)) & ~vector.largest(outliers), vector.values, 0),
-        )
-        for vector in vectors
+        (vector.weight, vector.values * (vector.largest(together) & ~vector.largest(outliers))) for vector in vectors
     ]
     return weighted_sum(kept)

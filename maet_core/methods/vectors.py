@@ -7,9 +7,12 @@ from functools import reduce
 from operator import add
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+
+from maet_core import kernels
 
 Density = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="Share of the values that is kept.")]
 Scale = Annotated[float, Field(allow_inf_nan=False, description="λ, which the merged task vector is multiplied by.")]
@@ -56,12 +59,16 @@ def elect_and_fuse(parts: list[tuple[float, Tensor]], fuse: str) -> Tensor:
 
     `fuse`: `mean` divides their sum by their number, `weighted-mean` by Σ|w_k| over them, `sum` by nothing.
     """
-    weighted = [weight * values for weight, values in parts]
-    upwards = reduce(add, weighted) >= 0
-    agreeing = [(values != 0) & ((values > 0) == upwards) for values in weighted]
-    total = reduce(add, (torch.where(agrees, values, 0) for agrees, values in zip(agreeing, weighted, strict=True)))
-    if fuse == "sum":
+    sizes = {"mean": [1.0] * len(parts), "weighted-mean": [abs(weight) for weight, _ in parts], "sum": []}[fuse]
+    weighted = torch.stack([weight * values for weight, values in parts])
+    if weighted.device.type == "cpu" and weighted.dtype == torch.float32:
+        total = torch.empty_like(weighted[0])
+        kernels.elect(weighted.numpy(), np.array(sizes, np.float32), total.numpy())
         return total
-    sizes = [1.0 if fuse == "mean" else abs(weight) for weight, _ in parts]
+    upwards = reduce(add, weighted) >= 0
+    agreeing = (weighted != 0) & ((weighted > 0) == upwards)
+    total = reduce(add, weighted * agreeing)
+    if not sizes:
+        return total
     divisor = reduce(add, (size * agrees.to(total.dtype) for size, agrees in zip(sizes, agreeing, strict=True)))
     return total / torch.where(divisor == 0, 1, divisor)

@@ -50,7 +50,7 @@ class Difference(ABC):
         `base_chunk`, which holds the base's values of that range. Raises CheckpointError for a NaN or an infinity."""
         values, is_difference = self.stored(name, start, stop, base_chunk.dtype)
         values = widened(values, self.source, name, start, base_chunk.dtype).to(base_chunk.device)
-        return values if is_difference else values - base_chunk
+        return values if is_difference else values.sub_(base_chunk)
 
     def difference(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Elements `start` to `stop` of the flattened difference, float32 (float64 where an input is)."""
