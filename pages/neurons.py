@@ -143,16 +143,7 @@ shell.title(
     "A neuron is key for an ability when training on the ability moved it most. Click a cell to see the units inside.",
 )
 recipe = shell.need_recipe()
-if not recipe.abilities:
-    st.info("The recipe has no ability yet; choose an ability checkpoint on the Models page.")
-    shell.link("models", "Go to Models")
-    st.stop()
-names = list(recipe.abilities)
-ability = names[0]
-if len(names) > 1:
-    ability = st.segmented_control(
-        "Ability", required=True, **state.bound_view("neurons-ability", names, "ability", ability)
-    )
+ability = shell.need_ability(recipe, "neurons-ability")
 
 rule = controls(recipe, ability)
 keys = resources.key_neurons(recipe, ability, rule)

@@ -101,16 +101,7 @@ shell.title(
     "The ability is added only to the tensors kept here. Click a cell to add or remove it.",
 )
 recipe = shell.need_recipe()
-if not recipe.abilities:
-    st.info("The recipe has no ability yet; choose an ability checkpoint on the Models page.")
-    shell.link("models", "Go to Models")
-    st.stop()
-names = list(recipe.abilities)
-ability = names[0]
-if len(names) > 1:
-    ability = st.segmented_control(
-        "Ability", required=True, **state.bound_view("tensors-ability", names, "ability", ability)
-    )
+ability = shell.need_ability(recipe, "tensors-ability")
 
 k2_slider(recipe, ability)
 measured = resources.measured(recipe)

@@ -80,6 +80,18 @@ def need_recipe():
     return recipe
 
 
+def need_ability(recipe, key: str) -> str:
+    """The ability that the page is about: chosen where there are several; without any the page says so and stops."""
+    names = list(recipe.abilities)
+    if not names:
+        st.info("The recipe has no ability yet; choose an ability checkpoint on the Models page.")
+        link("models", "Go to Models")
+        st.stop()
+    if len(names) == 1:
+        return names[0]
+    return st.segmented_control("Ability", required=True, **state.bound_view(key, names, "ability", names[0]))
+
+
 class calmly:
     """An error inside becomes one calm message; what went wrong is folded away. Streamlit's own control flow passes."""
 

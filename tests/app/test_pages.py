@@ -223,6 +223,23 @@ def test_models_choice_becomes_the_recipe(app):
     assert recipe_of(test).abilities["math"].beta == 0
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_works_with_two_abilities_and_with_none(app, workspace, page):
+    second = """
+  reading:
+    ability: ../models/math-en
+languages:"""
+    demo = (workspace / "recipes" / "demo.yaml").read_text()
+    (workspace / "recipes" / "two.yaml").write_text(demo.replace("\nlanguages:", second))
+    (workspace / "recipes" / "none.yaml").write_text("base: ../models/base\n")
+    test = app(page, recipe="two")
+    no_complaint(test)
+    assert list(recipe_of(test).abilities) == ["math", "reading"]
+    test = app(page, recipe="none")
+    no_complaint(test)
+    assert recipe_of(test).abilities == {}
+
+
 def test_compare_asks_all_models(app):
     test = app("compare")
     widget(test.multiselect, "compare-models").set_value(["base", "merged", "models/lang-sw"]).run()
