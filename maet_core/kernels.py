@@ -185,17 +185,22 @@ def row_ranks(bits, width, ranks):
 def elect(weighted, sizes, total):
     """`total` becomes the sum of those weighted vectors (rows) whose sign is that of the sum of all, + where it is zero, divided
     by the sum of their `sizes`; float32. No size at all: by nothing."""
+    upwards = np.empty(total.size, np.bool_)
+    divisor = np.zeros(total.size, np.float32)
+    # one vector after the other, without branches, so that the loops run in vector registers
+    total[:] = weighted[0]
+    for k in range(1, weighted.shape[0]):
+        for i in range(total.size):
+            total[i] += weighted[k, i]
     for i in range(total.size):
-        everything = weighted[0, i]
-        for k in range(1, weighted.shape[0]):
-            everything += weighted[k, i]
-        upwards = everything >= np.float32(0)
-        agreeing = np.float32(0)
-        divisor = np.float32(0)
-        for k in range(weighted.shape[0]):
+        upwards[i] = total[i] >= np.float32(0)
+        total[i] = np.float32(0)
+    for k in range(weighted.shape[0]):
+        size = sizes[k] if sizes.size else np.float32(0)
+        for i in range(total.size):
             value = weighted[k, i]
-            if value != np.float32(0) and (value > np.float32(0)) == upwards:
-                agreeing += value
-                if sizes.size:
-                    divisor += sizes[k]
-        total[i] = agreeing if divisor == np.float32(0) else agreeing / divisor
+            agrees = ((value > np.float32(0)) & upwards[i]) | ((value < np.float32(0)) & (not upwards[i]))
+            total[i] += value if agrees else np.float32(0)
+            divisor[i] += size if agrees else np.float32(0)
+    for i in range(total.size):
+        total[i] = total[i] / (divisor[i] if divisor[i] != np.float32(0) else np.float32(1))

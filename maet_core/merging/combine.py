@@ -78,13 +78,7 @@ class Combiner:
                     kernels.add_difference(total, weights, coefficient)
                 case True, True:
                     kernels.add_difference_masked(total, weights, coefficient, masks[keys])
-        kernels.finish(base, total)
-        if dtype == torch.bfloat16 and stored.dtype == torch.bfloat16:
-            out = torch.empty(size, dtype=dtype)
-            bits = out.view(torch.uint16).numpy()
-            changed, fits = kernels.narrow_bf16(total.view(np.uint32), stored.view(torch.uint16).numpy(), bits)
-            return out, int(changed), bool(fits)
-        return _rounded(torch.from_numpy(total), stored, dtype)
+        return _finished(base, total, stored, dtype)
 
     def _by_torch(
         self, addends: list[Addend], name: str, start: int, stop: int, stored: torch.Tensor, dtype: torch.dtype
@@ -109,7 +103,22 @@ class Combiner:
         if not streamed:
             return _rounded(base, stored, dtype)
         merged_vector = self.plan.method.function(streamed, **self.plan.settings.parameters)
+        if base.device.type == "cpu" and base.dtype == torch.float32:
+            return _finished(base.numpy(), merged_vector.numpy(), stored, dtype)
         return _rounded(equations.merged(base, [(1.0, merged_vector)]), stored, dtype)
+
+
+def _finished(
+    base: np.ndarray, total: np.ndarray, stored: torch.Tensor, dtype: torch.dtype
+) -> tuple[torch.Tensor, int, bool]:
+    """base + total (which is overwritten), rounded; what `_rounded` returns."""
+    kernels.finish(base, total)
+    if dtype == torch.bfloat16 and stored.dtype == torch.bfloat16:
+        out = torch.empty(total.size, dtype=dtype)
+        bits = out.view(torch.uint16).numpy()
+        changed, fits = kernels.narrow_bf16(total.view(np.uint32), stored.view(torch.uint16).numpy(), bits)
+        return out, int(changed), bool(fits)
+    return _rounded(torch.from_numpy(total), stored, dtype)
 
 
 def _rounded(values: torch.Tensor, stored: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, int, bool]:

@@ -60,7 +60,10 @@ def elect_and_fuse(parts: list[tuple[float, Tensor]], fuse: str) -> Tensor:
     `fuse`: `mean` divides their sum by their number, `weighted-mean` by Σ|w_k| over them, `sum` by nothing.
     """
     sizes = {"mean": [1.0] * len(parts), "weighted-mean": [abs(weight) for weight, _ in parts], "sum": []}[fuse]
-    weighted = torch.stack([weight * values for weight, values in parts])
+    first = parts[0][1]
+    weighted = torch.empty((len(parts), *first.shape), dtype=first.dtype, device=first.device)
+    for row, (weight, values) in zip(weighted, parts, strict=True):
+        torch.mul(values, weight, out=row)
     if weighted.device.type == "cpu" and weighted.dtype == torch.float32:
         total = torch.empty_like(weighted[0])
         kernels.elect(weighted.numpy(), np.array(sizes, np.float32), total.numpy())
