@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from maet_core.demo.lexicon import LANGUAGES, PLACES
 from maet_core.demo.sentences import AND, FEWER, GAINS, LOSSES, MORE, NUMBERS, TOPIC, TOPICS, Voice, forms
-from maet_core.demo.stories import Story, draw_story, numbers, worked_line
+from maet_core.demo.stories import Story, draw_problem, draw_story, numbers, worked_line
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def as_prompt(question: str) -> str:
 
 def problem(rng: random.Random, language: str, part: str = "train") -> Document:
     """A word problem with its worked line."""
-    story = draw_story(rng, part)
+    story = draw_problem(rng, part)
     return Document(as_prompt(story.problem(Voice(language))), " " + story.worked)
 
 

@@ -61,12 +61,12 @@ def _base_mix() -> Mix:
 def _language_mix(language: str) -> Mix:
     """C_Lj: text of the language, a part of it bilingual, and bare arithmetic so that the base's is not forgotten."""
     return {
-        ("general", language): 0.34,
-        ("switched", "en", language): 0.13,
-        ("switched", language, "en"): 0.13,
-        ("translated", "en", language): 0.13,
-        ("general", "en"): 0.09,
-        ("arithmetic",): 0.18,
+        ("general", language): 0.32,
+        ("switched", "en", language): 0.16,
+        ("switched", language, "en"): 0.16,
+        ("translated", "en", language): 0.12,
+        ("general", "en"): 0.04,
+        ("arithmetic",): 0.20,
     }
 
 
@@ -82,19 +82,29 @@ BASE = Stage(
     _base_mix(),
     TrainingOptions(steps=4000, learning_rate=3e-3, warmup_steps=100, weight_decay=0.05),
 )
+# Only MLP weights: where the ability is trained decides whether it reaches other languages.
 ABILITY = Stage(
     "math-en",
-    {("problem", "en"): 1.0},
+    {("problem", "en"): 0.85, ("general", "en"): 0.15},
     TrainingOptions(
-        steps=600, learning_rate=8e-4, batch_rows=24, warmup_steps=30, answers_only=True, trainable=("*.mlp.*",)
+        steps=400, learning_rate=1e-3, batch_rows=8, warmup_steps=30, answers_only=True, trainable=("*.mlp.*",)
     ),
+)
+SOURCE_LANGUAGE = Stage(
+    "general-en",
+    {("general", "en"): 1.0},
+    TrainingOptions(steps=100, learning_rate=3e-4, batch_rows=8, warmup_steps=20),
 )
 STAGES = (
     BASE,
     ABILITY,
-    Stage("general-en", {("general", "en"): 1.0}, TrainingOptions(steps=200, learning_rate=3e-4, warmup_steps=20)),
+    SOURCE_LANGUAGE,
     *(
-        Stage(f"lang-{language}", _language_mix(language), TrainingOptions(steps=500, learning_rate=5e-4))
+        Stage(
+            f"lang-{language}",
+            _language_mix(language),
+            TrainingOptions(steps=600, learning_rate=6e-4, batch_rows=8, warmup_steps=30),
+        )
         for language in LOW_RESOURCE
     ),
 )
@@ -110,13 +120,13 @@ MATH = {
     "ability": "../models/math-en",
     "source_language": "../models/general-en",
     "alpha": 1.0,
-    "beta": 0.1,
+    "beta": 0.3,
     "key_neurons": {"method": "value-change", "k1": 50.0},
-    "tensors": {"k2": 80.0},
+    "tensors": {"k2": 100.0},
 }
 RECIPE = {
     "base": "../models/base",
     "abilities": {"math": MATH},
-    "languages": {language: {"checkpoint": f"../models/lang-{language}"} for language in LOW_RESOURCE},
+    "languages": {language: {"checkpoint": f"../models/lang-{language}", "mu": 0.35} for language in LOW_RESOURCE},
 }
 TASK_VECTORS = RECIPE | {"abilities": {"math": {"ability": "../models/math-en"}}}

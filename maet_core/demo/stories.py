@@ -52,12 +52,18 @@ class Story:
     cast: Cast
 
     @property
+    def operands(self) -> tuple[int, int]:
+        """The numbers as the worked line has them: in the order of the text, but the larger first to compare."""
+        turned = self.template.swapped and self.template.kind == "together"
+        return (self.cast.b, self.cast.a) if turned else (self.cast.a, self.cast.b)
+
+    @property
     def answer(self) -> int:
-        return solve(OPERATIONS[self.template.operation], self.cast.a, self.cast.b)
+        return solve(OPERATIONS[self.template.operation], *self.operands)
 
     @property
     def worked(self) -> str:
-        return worked_line(OPERATIONS[self.template.operation], self.cast.a, self.cast.b)
+        return worked_line(OPERATIONS[self.template.operation], *self.operands)
 
     def statements(self, voice: Voice) -> list[str]:
         """What happens, a sentence each."""
@@ -149,3 +155,11 @@ def draw_story(rng: random.Random, part: str = "train") -> Story:
         template.by_name, rng.random() < 0.5,
     )  # fmt: skip
     return Story(template, cast)
+
+
+def draw_problem(rng: random.Random, part: str = "train") -> Story:
+    """A random story of a part whose worked line, too, has its numbers in an order of that part."""
+    while True:
+        story = draw_story(rng, part)
+        if story.operands in numbers(story.template.operation, part):
+            return story

@@ -7,19 +7,22 @@ import random
 from maet_core.demo.corpora import as_prompt
 from maet_core.demo.lexicon import LANGUAGES
 from maet_core.demo.sentences import Voice
-from maet_core.demo.stories import draw_story
+from maet_core.demo.stories import draw_problem
 
+# Shown first in the app: chosen because the merged models of seed 0 solve it in every language, so it says nothing
+# about how often they do. From the development part, which leaves the test part unseen.
+PINNED = "dev-018"
 PROBLEMS = {"dev": 200, "test": 500}  # stories a part; each is told in every language
 
 
-def math_rows(seed: int, problems: dict[str, int] | None = None) -> list[dict[str, str]]:
+def math_rows(seed: int, problems: dict[str, int] | None = None) -> list[dict[str, str | bool]]:
     """Rows of `tasks/math.jsonl`, unique questions within a part, ordered by part, story and language."""
-    rows = []
+    rows: list[dict[str, str | bool]] = []
     for part, count in (problems or PROBLEMS).items():
         rng = random.Random(f"{seed} tasks {part}")
         seen: set[str] = set()
         while len(seen) < count:
-            story = draw_story(rng, part)
+            story = draw_problem(rng, part)
             english = story.problem(Voice("en"))
             if english in seen:
                 continue
@@ -37,5 +40,7 @@ def math_rows(seed: int, problems: dict[str, int] | None = None) -> list[dict[st
                     "answer": str(story.answer),
                     "worked": story.worked,
                 }
-                rows.append(row if language == "en" else row | {"gloss": english})
+                if language != "en":
+                    row["gloss"] = english
+                rows.append(row | {"pinned": True} if row["id"] == f"{PINNED}-{language}" else row)
     return rows
