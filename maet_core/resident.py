@@ -62,10 +62,10 @@ def _folder(checkpoint: Checkpoint) -> Path:
     return checkpoint.path
 
 
-def parameter_slots(model: torch.nn.Module, base: Checkpoint) -> dict[str, Slot]:
+def parameter_slots(model: torch.nn.Module, base: Checkpoint, check: bool = True) -> dict[str, Slot]:
     """Where every tensor of the checkpoint lies in the model; a tied head lies where the embedding does.
 
-    Raises CheckpointError for a tensor that transformers keeps in some form that is not known here.
+    `check` holds a guess against the checkpoint's values, which the model must have then. Raises CheckpointError for a tensor that transformers keeps in some form that is not known here.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     prefix = f"{model.base_model_prefix}."
@@ -76,7 +76,11 @@ def parameter_slots(model: torch.nn.Module, base: Checkpoint) -> dict[str, Slot]
             continue
         known = next((key for key in (name, prefix + name, name.removeprefix(prefix)) if key in parameters), None)
         slot = Slot(parameters[known]) if known else _renamed(parameters, name, place)
-        if slot is None or tuple(slot.values.shape) != info.shape or not (known or _holds(slot, base, name)):
+        if (
+            slot is None
+            or tuple(slot.values.shape) != info.shape
+            or not (known or not check or _holds(slot, base, name))
+        ):
             raise CheckpointError(
                 f"{base.source}: transformers keeps tensor {name} under another name or shape, so it cannot follow live; "
                 "merge to disk and open the result"
@@ -103,4 +107,4 @@ def _renamed(parameters: dict[str, torch.nn.Parameter], name: str, place: Place)
 
 def _holds(slot: Slot, base: Checkpoint, name: str) -> bool:
     """Whether a guess is right: the slot has the values of the checkpoint."""
-    return torch.equal(slot.values.cpu(), base.read(name))
+    return torch.equal(slot.values.cpu(), base.read(name).to(slot.values.dtype))

@@ -13,7 +13,7 @@ from maet_core.cli import main
 from maet_core.errors import Cancelled, InputError, ScoresError
 from maet_core.importance import LOCATORS, SavedScores, cell_table, locate, save_scores, select_key_neurons
 from maet_core.importance.attribution import attribute, split_half
-from maet_core.importance.from_corpus import Sample, locate_in_corpus
+from maet_core.locating import Sample, locate_in_corpus
 from maet_core.importance.locators import participating
 from maet_core.resident import load_model
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 import maet_core
-from maet_core.cli import exchange, look, make, start
+from maet_core.cli import exchange, learn, look, make, start
 from maet_core.errors import Cancelled, InputError
 
 
@@ -31,6 +31,7 @@ for command in (
     look.inspect,
     look.select,
     make.locate,
+    learn.train,
     make.pack,
     make.merge,
     start.generate,

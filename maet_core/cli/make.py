@@ -93,7 +93,7 @@ def locate(
             scores = importance.locate(method, checkpoint, difference, granularity, seed, include)
         else:
             from maet_core.corpora import read_corpus
-            from maet_core.importance.from_corpus import Sample, locate_in_corpus
+            from maet_core.locating import Sample, locate_in_corpus
             from maet_core.merging.run import choose_device
 
             scores = locate_in_corpus(

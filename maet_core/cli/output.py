@@ -72,6 +72,28 @@ def _progress_lines() -> Callable[[str, int, int], None]:
     return show
 
 
+@contextmanager
+def shown_training() -> Iterator[Callable]:
+    """The same for a training: steps with loss and tokens per second."""
+    with shown_progress() as plain, tqdm(disable=not sys.stderr.isatty(), desc="training", file=sys.stderr) as bar:
+
+        def show(report: Any) -> None:
+            if bar.disable:
+                plain(
+                    f"training, loss {report.loss:.3f}, {report.tokens_per_second:.0f} tokens/s",
+                    report.step,
+                    report.steps,
+                )
+                return
+            bar.total = report.steps
+            bar.set_postfix(
+                loss=f"{report.loss:.3f}", tokens_per_second=f"{report.tokens_per_second:.0f}", refresh=False
+            )
+            bar.update(report.step - bar.n)
+
+        yield show
+
+
 def count(number: int) -> str:
     """1234567 → 1.23 M."""
     for size, unit in ((10**9, " B"), (10**6, " M"), (10**3, " K")):

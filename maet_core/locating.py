@@ -59,13 +59,11 @@ def locate_in_corpus(
     if method in ATTRIBUTIONS:
         batches = _batches(examples, sample)
         return attribute(method, base, model, batches, names, granularity, halves, progress, halted)
-    start = {
-        name: slot.values.float().cpu().clone() for name, slot in parameter_slots(model, base).items() if name in names
-    }
+    slots = {name: slot for name, slot in parameter_slots(model, base).items() if name in names}
+    start = {name: slot.values.float().cpu().clone() for name, slot in slots.items()}
     model = model.float()
 
     def change(part: list[Example], steps: int) -> dict[str, torch.Tensor]:
-        slots = parameter_slots(model, base)
         with torch.no_grad():
             for name, values in start.items():
                 slots[name].values.copy_(values)
