@@ -187,7 +187,7 @@ def ability(
     output: Path,
     as_json: bool,
 ) -> None:
-    """R(A) by Eq. 2 as an ability pack, sparse where it is sparse."""
+    """R(A) as an ability pack (Eq. 2), sparse where it is sparse."""
     from maet_core.importance import SavedScores
     from maet_core.recipe import Recipe
     from maet_core.sources import Sources
@@ -254,7 +254,7 @@ def _write_pack(kind: str, weights, base, output: Path, made_from: dict, as_json
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @json_option
 def merge(recipe: Path, output: str, device: str, as_json: bool) -> None:
-    """Merges RECIPE by Eq. 4 into a directory that transformers opens."""
+    """Merges RECIPE into a directory that transformers opens (Eq. 4)."""
     from maet_core import merging
     from maet_core.recipe import Recipe
 
