@@ -38,6 +38,12 @@ def problem(rng: random.Random, language: str, part: str = "train") -> Document:
     return Document(as_prompt(story.problem(Voice(language))), " " + story.worked)
 
 
+def any_problem(rng: random.Random, language: str) -> Document:
+    """A problem that only lends its words to the tokenizer; no model trains on it, so its numbers may be held out."""
+    story = draw_story(rng)
+    return Document(as_prompt(story.problem(Voice(language))), " " + story.worked)
+
+
 def arithmetic(rng: random.Random) -> Document:
     """Bare arithmetic: a few equations, or one asked and answered in the form of a worked line."""
     parts = ("train", "dev", "test")
@@ -148,6 +154,7 @@ Mix = dict[tuple[str, ...], float]
 _WRITERS: dict[str, Callable[..., Document]] = {
     "general": general,
     "problem": problem,
+    "any problem": any_problem,
     "arithmetic": arithmetic,
     "switched": code_switched,
     "translated": translated,

@@ -72,7 +72,7 @@ def _language_mix(language: str) -> Mix:
 
 VOCABULARY_MIX: Mix = {
     **{("general", language): 1.0 for language in ("en", "es", *LOW_RESOURCE)},
-    **{("problem", language): 1.0 for language in ("en", "es", *LOW_RESOURCE)},
+    **{("any problem", language): 1.0 for language in ("en", "es", *LOW_RESOURCE)},
     **{("translated", "en", language): 0.5 for language in ("es", *LOW_RESOURCE)},
     ("arithmetic",): 0.2,
 }
