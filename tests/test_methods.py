@@ -27,6 +27,7 @@ from maet_core.live import LiveModel
 from maet_core.merging import merge, plan_merge
 from maet_core.merging.combine import Combiner
 from maet_core.methods import METHODS
+from maet_core.methods.vectors import elect_and_fuse
 from maet_core.ranking import Cuts
 from maet_core.recipe import Recipe
 from maet_core.sources import Sources
@@ -338,6 +339,36 @@ def test_a_threshold_is_looked_for_once_and_a_failure_is_not_kept():
         thread.join()
     assert found == ["cut"] * 4
     assert len(calls) == 2
+
+
+# --- the compiled loops ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 64, 300])
+def test_ranks_are_those_of_a_stable_sort(width):
+    generator = np.random.default_rng(width)
+    values = (generator.normal(size=(6, width)) * 10.0 ** generator.integers(-30, 30, (6, width))).astype(np.float32)
+    values[2:4] = np.round(generator.normal(size=(2, width)))  # many ties, and zeros of both signs
+    values[4] = -0.0
+    ranks = np.empty(values.size, np.int32)
+    kernels.row_ranks(values.ravel().view(np.uint32), width, ranks)
+    expected = np.abs(values).argsort(axis=1, kind="stable").argsort(axis=1)
+    assert np.array_equal(ranks.reshape(values.shape), expected)
+
+
+@pytest.mark.parametrize("fuse", ["mean", "weighted-mean", "sum"])
+def test_the_election_is_the_same_in_both_precisions(fuse):
+    """The compiled loop of float32 and the plain tensors of float64, on numbers that both hold exactly; zeros and sums of zero
+    among them."""
+    generator = np.random.default_rng(1)
+    values = torch.from_numpy(generator.integers(-2, 3, (3, 1000)).astype(np.float64))
+    weights = [1.0, -0.5, 2.0]
+    wide = elect_and_fuse(list(zip(weights, values, strict=True)), fuse)
+    narrow = elect_and_fuse(list(zip(weights, values.float(), strict=True)), fuse)
+    assert narrow.dtype == torch.float32
+    assert torch.equal(narrow, wide.float())
+    expected, _ = comparators.elected([("", w, v.numpy()) for w, v in zip(weights, values, strict=True)], fuse, 1.0)
+    np.testing.assert_allclose(wide.numpy(), expected, rtol=1e-15)
 
 
 # --- chance ----------------------------------------------------------------------------------------------------------
