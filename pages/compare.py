@@ -63,6 +63,11 @@ def number(label: str, name: str, step: float) -> None:
     st.number_input(label, low, high, step=step, **bound)
 
 
+def begin() -> None:
+    state.acted()
+    st.session_state["_compare_ask"] = True
+
+
 shell.title("Compare", "The same question, the same decoding, several models at once.")
 recipe = shell.need_recipe()
 slots = choose_slots(recipe)
@@ -84,11 +89,11 @@ else:
         "Ask all models",
         type="primary",
         icon=":material/play_arrow:",
-        on_click=lambda: st.session_state.update(_compare_ask=True),
+        on_click=begin,
     )
     if ask:
         # A click on Stop reruns the page, which ends the stream at its next word; what was said is kept.
-        button.button("Stop", key="compare-stop", icon=":material/stop:")
+        button.button("Stop", key="compare-stop", icon=":material/stop:", on_click=state.acted)
     else:
         ask_button(key="compare-ask")
     answers.panel("compare", slots, question, decoding, ask=ask)

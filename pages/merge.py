@@ -83,7 +83,13 @@ def save_checkpoint(recipe: Recipe) -> None:
         st.session_state["_my_save"] = save.folder
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.text_input("Name in models/", f"{state.recipe_name() or 'mine'}-merged", max_chars=80, key="merge-name")
+        st.text_input(
+            "Name in models/",
+            f"{state.recipe_name() or 'mine'}-merged",
+            max_chars=80,
+            key="merge-name",
+            on_change=state.acted,
+        )
         running = any(save.running for save in saving.current())
         st.button("Save", type="primary", key="merge-save", disabled=running, on_click=shell.guarded(begin))
     save_progress()
@@ -105,7 +111,7 @@ def save_progress() -> None:
     if save.running:
         watch()
         # outside the fragment, so that a click is heard while it runs
-        st.button("Stop", key="merge-stop", on_click=save.stop)
+        st.button("Stop", key="merge-stop", on_click=shell.guarded(save.stop))
     elif save.folder != st.session_state.get("_my_save"):
         return  # somebody else's, and over
     elif save.stopped:
@@ -136,7 +142,9 @@ def save_and_load(recipe: Recipe) -> None:
         st.selectbox("Load", names, **state.bound("merge-recipe", state.recipe_name(), load))
         st.button("Undo changes", key="merge-restore", disabled=not state.is_changed(), on_click=state.restore)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.text_input("Save as", state.recipe_name() or "mine", max_chars=80, key="merge-recipe-name")
+        st.text_input(
+            "Save as", state.recipe_name() or "mine", max_chars=80, key="merge-recipe-name", on_change=state.acted
+        )
         st.button("Save recipe", key="merge-save-recipe", on_click=shell.guarded(store))
     text = workspace.portable(recipe).to_yaml()
     with st.expander("YAML"):

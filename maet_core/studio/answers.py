@@ -161,9 +161,9 @@ def language_name(code: str) -> str:
 
 
 def pool() -> list[Question]:
-    """Questions to choose from: the test part where a task has parts."""
+    """Questions to choose from: the pinned ones, and the test part where a task has parts."""
     rows = resources.questions()
-    return [row for row in rows if row.split in ("", "test")] or rows
+    return [row for row in rows if row.pinned or row.split in ("", "test")] or rows
 
 
 def default_question(language: str | None = None) -> Question | None:

@@ -129,6 +129,7 @@ def guarded(callback: Callable) -> Callable:
 
     @functools.wraps(callback)
     def calm(*args, **kwargs) -> None:
+        state.acted()
         try:
             callback(*args, **kwargs)
         except MaetError as error:

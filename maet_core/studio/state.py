@@ -17,7 +17,7 @@ from maet_core.recipe import Recipe
 from maet_core.studio import resources
 
 _RECIPE, _NAME, _SAVED, _VIEW, _URL, _NOTICE = "_recipe", "_recipe_name", "_recipe_saved", "_view", "_url", "_notice"
-_AGES = "_ages"
+_AGES, _ACTED = "_ages", "_acted"
 _FIELDS = ("base", "abilities.", "languages.", "eta", "output.")
 
 
@@ -28,7 +28,8 @@ def begin() -> None:
     if first:
         st.session_state[_VIEW] = {}
         _start(shown.get("recipe"))
-    if shown and shown != st.session_state.get(_URL):
+    acted = st.session_state.pop(_ACTED, False)
+    if shown and shown != st.session_state.get(_URL) and not acted:
         _take_in(shown)
     mirror()
 
@@ -58,6 +59,7 @@ def set_recipe(new: Recipe, name: str | None = None) -> None:
     except MaetError as error:
         notice(str(error))
         return
+    acted()
     st.session_state[_RECIPE] = new
     if name is not None:
         st.session_state[_NAME], st.session_state[_SAVED] = name, new
@@ -94,11 +96,21 @@ def cell() -> tuple[str, str] | None:
 
 def set_view(key: str, value: Any) -> None:
     """None forgets it."""
+    acted()
     settings = st.session_state[_VIEW]
     settings.pop(key, None)
     if value is not None:
         settings[key] = value
     mirror()
+
+
+def acted() -> None:
+    """Every callback of a widget calls this, or changes the state, which does: this run was caused by an entry.
+
+    An entry that follows another quickly comes with the URL of before both, for the browser has not heard of the new one
+    yet. Without this it would look as if the person had gone back.
+    """
+    st.session_state[_ACTED] = True
 
 
 def notice(text: str) -> None:
