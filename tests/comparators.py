@@ -88,8 +88,9 @@ def summed(vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:
     return sum(w * tau for _, w, tau in vectors), sum(np.abs(w * tau) for _, w, tau in vectors)
 
 
-def elected(vectors: Vectors, fuse: str, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Sign of the sum, then the mean (or sum) over those with that sign. Where float32 cannot tell the sign, the size is NaN."""
+def elected(vectors: Vectors, fuse: str, scale: float, exact: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Sign of the sum, then the mean (or sum) over those with that sign. Where float32 cannot tell the sign, the size is NaN:
+    unless the weighted values are `exact` in float32, that is also where the sum is zero."""
     weighted = np.stack([w * tau for _, w, tau in vectors])
     total, size = weighted.sum(0), np.abs(weighted).sum(0)
     sign = np.where(total >= 0, 1.0, -1.0)
@@ -99,7 +100,7 @@ def elected(vectors: Vectors, fuse: str, scale: float) -> tuple[np.ndarray, np.n
     divisor = (weights * agree).sum(0)
     if fuse != "sum":
         result = np.divide(result, divisor, out=np.zeros_like(result), where=divisor > 0)
-    unclear = (np.abs(total) < 1e-6 * size) & (total != 0)
+    unclear = (np.abs(total) < 1e-6 * size) & ~(exact & (total == 0))
     return scale * result, np.where(unclear, np.nan, np.abs(scale) * size)
 
 
@@ -122,15 +123,15 @@ def added(method: dict, vectors: Vectors, tensor: str, layer: int | None, layers
             share = {"abilities": a, "languages": 1 - a}
             return summed([(f, share[f.partition(".")[0]] * w, tau) for f, w, tau in vectors])
         case "ties":
-            return elected(trimmed(vectors, method["density"]), method["fuse"], method["scale"])
+            return elected(trimmed(vectors, method["density"]), method["fuse"], method["scale"], exact=True)
         case "breadcrumbs":
             return summed(without_outliers(vectors, method["density"], method["outliers"]))
         case "dare":
             return summed(dropped(vectors, method["density"], method["seed"], tensor))
         case "dare-ties":
             kept = dropped(vectors, method["density"], method["seed"], tensor)
-            return elected(kept, method["fuse"], method["scale"])
+            return elected(kept, method["fuse"], method["scale"], exact=False)
         case "della":
             kept = magnitude_sampled(vectors, method["density"], method["epsilon"], method["seed"], tensor)
-            return elected(kept, method["fuse"], method["scale"])
+            return elected(kept, method["fuse"], method["scale"], exact=False)
     raise ValueError(method["name"])

@@ -155,14 +155,14 @@ def test_every_value_is_that_of_the_papers_equations(kind, method, gamma, mus, e
         untouched = torch.from_numpy(size == 0)
         width = {2: torch.int16, 4: torch.int32}[original.element_size()]
         assert torch.equal(found[tensor].view(width)[untouched], original.view(width)[untouched]), tensor
-    assert unclear <= 10
+    assert unclear <= 0.02 * sum(tensor.numel() for tensor in found.values())
     assert report.parameters_changed == changed
 
 
 def test_the_reference_knows_the_papers_examples():
     """By hand: what the figures of TIES show, and the ends of the windows of DELLA and layer swapping."""
     vectors = [("a", 1.0, np.array([3.0, -1.0, 0.0, 2.0])), ("b", 1.0, np.array([1.0, 2.0, -1.0, -3.0]))]
-    assert list(comparators.elected(vectors, "mean", 1.0)[0]) == [2.0, 2.0, -1.0, -3.0]
+    assert list(comparators.elected(vectors, "mean", 1.0, exact=True)[0]) == [2.0, 2.0, -1.0, -3.0]
     assert list(comparators.top(np.array([0.5, -3.0, 2.0, -2.0]), 0.5)) == [False, True, True, False]
     assert list(comparators.row_ranks(np.array([0.1, -3.0, 2.0]))) == [0.0, 1.0, 0.5]
     assert [comparators.layer_share(i, 8, 2, 1, 1) for i in range(8)] == [0, 0, 0.5, 1, 1, 1, 0.5, 0]
@@ -367,7 +367,9 @@ def test_the_election_is_the_same_in_both_precisions(fuse):
     narrow = elect_and_fuse(list(zip(weights, values.float(), strict=True)), fuse)
     assert narrow.dtype == torch.float32
     assert torch.equal(narrow, wide.float())
-    expected, _ = comparators.elected([("", w, v.numpy()) for w, v in zip(weights, values, strict=True)], fuse, 1.0)
+    expected, _ = comparators.elected(
+        [("", w, v.numpy()) for w, v in zip(weights, values, strict=True)], fuse, 1.0, exact=True
+    )
     np.testing.assert_allclose(wide.numpy(), expected, rtol=1e-15)
 
 
