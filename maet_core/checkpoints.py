@@ -7,43 +7,17 @@ cache. Pickled weights are refused: opening one can run code.
 from __future__ import annotations
 
 import json
-import os
 import re
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from pathlib import Path
 
 import torch
 import xxhash
-from safetensors import SafetensorError, safe_open
 
-from maet_core import identity
 from maet_core.anatomy import Anatomy, read_anatomy
 from maet_core.errors import CheckpointError
-from maet_core.progress import each
-
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U64": torch.uint64,
-    "U32": torch.uint32,
-    "U16": torch.uint16,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
-MERGEABLE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+from maet_core.safetensors_file import DTYPE_CODES, SafetensorsFile, TensorInfo, read_header
 
 INDEX_FILE = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -68,96 +42,6 @@ _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
 # Constants that older software stored beside the weights; a sibling that lacks them still fits.
 _BUFFERS = re.compile(r"(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|attention\.bias|attention\.masked_bias)$")
 _PREFIXES = ("transformer.", "model.", "gpt_neox.")
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """One tensor of a checkpoint: where its bytes lie (`start` to `stop` in `file`) and what they mean."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    file: Path
-    start: int
-    stop: int
-
-    @property
-    def numel(self) -> int:
-        return prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def mergeable(self) -> bool:
-        """Whether the method's arithmetic applies: floating point of 16 bits or more."""
-        return self.dtype in MERGEABLE
-
-
-class SafetensorsFile:
-    """Range reads from one safetensors file, safe to share between threads."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.tensors, self.metadata = read_header(path)
-        self.bytes_read = 0
-        self._lock = threading.Lock()
-        self.digests: identity.BlockDigests | None = None
-        self._descriptor: int | None = None
-
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Elements `start` to `stop` of a tensor, flat, in the stored dtype; the whole tensor in its shape if no range is given."""
-        info = self.tensors[name]
-        whole = stop is None and start == 0
-        stop = info.numel if stop is None else stop
-        buffer = torch.empty(stop - start, dtype=info.dtype)
-        if buffer.numel():
-            data, offset = memoryview(buffer.view(torch.uint8).numpy()), start * info.dtype.itemsize
-            self._fill(data, info.start + offset)
-            if self.digests is not None:
-                self.digests.saw(name, info.nbytes, offset, data)
-        return buffer.reshape(info.shape) if whole else buffer
-
-    def hash_in_passing(self) -> None:
-        """From now on what is read is hashed as well; without effect if the digests are known."""
-        if self.digests is None and identity.lookup(self.path) is None:
-            self.digests = identity.BlockDigests()
-
-    def tensor_digests(self) -> dict[str, str]:
-        """The digest of every tensor. What was not seen in passing is read now, by several threads."""
-        known = identity.lookup(self.path)
-        if known is None:
-            self.digests = self.digests or identity.BlockDigests()
-            known = dict(zip(self.tensors, each(list(self.tensors.values()), self._digest, "hashing"), strict=True))
-            identity.store(self.path, known)
-        self.digests = None
-        return known
-
-    def _digest(self, info: TensorInfo) -> str:
-        seen = self.digests.digest(info.name, info.nbytes)
-        step = identity.BLOCK_BYTES // info.dtype.itemsize
-        for start in range(0, info.numel if seen is None else 0, step):
-            self.read(info.name, start, min(start + step, info.numel))
-        return seen or self.digests.digest(info.name, info.nbytes)
-
-    def _fill(self, target: memoryview, offset: int) -> None:
-        with self._lock:
-            if self._descriptor is None:
-                self._descriptor = os.open(self.path, os.O_RDONLY)
-            self.bytes_read += len(target)
-        done = 0
-        while done < len(target):
-            count = os.preadv(self._descriptor, [target[done:]], offset + done)
-            if count == 0:
-                raise CheckpointError(
-                    f"{self.path}: the file ended early while it was read; was it replaced? Start again"
-                )
-            done += count
-
-    def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            os.close(self._descriptor)
 
 
 class Checkpoint:
@@ -337,42 +221,6 @@ def locate_model(source: str | Path) -> Path:
         raise CheckpointError(
             f"{text}: no such folder here, and as a hub id it could not be had ({reason[:160]}); check the path, or download the model first"
         ) from error
-
-
-def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
-    """The tensors and the metadata of one safetensors file; CheckpointError if the file is missing, cut short or something else."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(length)) if 0 < length <= min(size, 100_000_000) else None
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: the file is missing; download the model again") from None
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        header = None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: not a safetensors file, or its header is damaged; download it again")
-    metadata = header.pop("__metadata__", {})
-    tensors, end = {}, 8 + length
-    try:
-        for name, entry in header.items():
-            start, stop = (8 + length + offset for offset in entry["data_offsets"])
-            tensors[name] = TensorInfo(name, tuple(entry["shape"]), DTYPES[entry["dtype"]], path, start, stop)
-            end = max(end, stop)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: tensor {name} has a header entry that cannot be read ({error!r})") from error
-    if end > size:
-        raise CheckpointError(
-            f"{path}: cut short: the header asks for {end:,} bytes, the file has {size:,}; download it again"
-        )
-    try:
-        with safe_open(path, framework="np"):
-            pass
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: damaged safetensors file ({error}); download it again") from error
-    return tensors, metadata
 
 
 def _weight_map(path: Path) -> dict[str, Path]:

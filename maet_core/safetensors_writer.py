@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from maet_core.checkpoints import DTYPE_CODES
 from maet_core.errors import OutputError
+from maet_core.safetensors_file import DTYPE_CODES
 
 Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 

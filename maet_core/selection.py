@@ -18,11 +18,11 @@ import torch
 from maet_core import equations, kernels
 from maet_core.anatomy import Place
 from maet_core.counting import percent_count
+from maet_core.differences import widened
 from maet_core.errors import RecipeError
 from maet_core.progress import Halted, Progress, each
 from maet_core.recipe import Recipe, TensorRule
 from maet_core.sources import Sources
-from maet_core.weights.differences import widened
 
 # Below this share of its parts' squares a sum has lost too many digits to cancellation; it is then computed from the weights.
 _CANCELLATION = 1e-4

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import torch
 
-from maet_core.checkpoints import Checkpoint, SafetensorsFile
+from maet_core.checkpoints import Checkpoint
+from maet_core.differences import Difference, Models, locate_source
 from maet_core.errors import MaetError, PackError, RecipeError, ScoresError
 from maet_core.identity import file_stamp
 from maet_core.importance import KeyNeurons, SavedScores, locate, select_key_neurons
 from maet_core.progress import Halted, Progress
 from maet_core.ranking import Cuts
 from maet_core.recipe import Ability, KeyNeuronRule, Recipe
+from maet_core.safetensors_file import SafetensorsFile
 from maet_core.weights.ability import AbilityWeights
-from maet_core.weights.differences import Difference, Models, locate_source
 from maet_core.weights.packs import PackDifference
 
 

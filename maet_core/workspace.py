@@ -245,7 +245,7 @@ def misfit(base: Entry, other: Entry) -> str:
     Checkpoints and adapters are compared by tensor names and shapes, packs by the identity of the base they were made for.
     """
     from maet_core.checkpoints import match_tensors
-    from maet_core.weights.adapters import Adapter
+    from maet_core.differences.adapters import Adapter
     from maet_core.weights.packs import PackDifference
 
     if base.problem or other.problem:
@@ -265,7 +265,7 @@ def misfit(base: Entry, other: Entry) -> str:
 
 
 def _describe_adapter(relative: str, path: Path) -> Entry:
-    from maet_core.checkpoints import read_header
+    from maet_core.safetensors_file import read_header
 
     try:
         config = json.loads((path / "adapter_config.json").read_text("utf-8"))

@@ -13,8 +13,8 @@ from maet_core.cli import main
 from maet_core.errors import Cancelled, InputError, ScoresError
 from maet_core.importance import LOCATORS, SavedScores, cell_table, locate, save_scores, select_key_neurons
 from maet_core.importance.attribution import attribute, split_half
-from maet_core.locating import Sample, locate_in_corpus
 from maet_core.importance.locators import participating
+from maet_core.locating import Sample, locate_in_corpus
 from maet_core.resident import load_model
 
 TEXTS = [("Q: two and three?", " five"), ("Q: one and one?", " two"), ("", "a plain text of some length")] * 12

@@ -30,11 +30,11 @@ from safetensors.torch import load_file, save_file
 
 from maet_core import importance
 from maet_core.checkpoints import Checkpoint
+from maet_core.differences import Models
 from maet_core.errors import InputError, OutputError
 from maet_core.merging import merge
 from maet_core.recipe import Recipe
 from maet_core.sources import Sources
-from maet_core.weights.differences import Models
 from maet_core.weights.packs import write_pack
 
 NAME = "model.layers.1.mlp.up_proj.weight"

@@ -23,6 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from maet_core.checkpoints import Checkpoint
+from maet_core.differences import Models
 from maet_core.errors import CheckpointError, OutputError, ScoresError
 from maet_core.importance import (
     LOCATORS,
@@ -33,7 +34,6 @@ from maet_core.importance import (
     select_key_neurons,
     unit_table,
 )
-from maet_core.weights.differences import Models
 
 
 def opened(family, member="ability"):

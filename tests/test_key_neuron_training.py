@@ -14,6 +14,7 @@ from models import add_tokenizer, make_family
 
 from maet_core.checkpoints import Checkpoint
 from maet_core.cli import main
+from maet_core.differences import Models
 from maet_core.errors import InputError, OutputError
 from maet_core.importance import locate, save_scores, select_key_neurons
 from maet_core.resident import load_model, load_tokenizer
@@ -28,7 +29,6 @@ from maet_core.training import (
 )
 from maet_core.training.checkpoint import train_checkpoint
 from maet_core.training.packing import batches
-from maet_core.weights.differences import Models
 
 DOCUMENTS = [(f"Q: {a} and {b}?", f" {a + b}") for a in range(12) for b in range(12)]
 OPTIONS = TrainingOptions(steps=6, learning_rate=1e-2, batch_rows=4, row_tokens=16, warmup_steps=2, answers_only=True)

@@ -172,7 +172,7 @@ def test_other_coefficients_need_no_other_look_at_the_weights(family, monkeypatc
     values = {key: oracle.to_float64(tensors) for key, tensors in family.tensors.items()}
     base = values["base"]
     monkeypatch.setattr(
-        "maet_core.checkpoints.SafetensorsFile.read", lambda *arguments: pytest.fail("weights were read")
+        "maet_core.safetensors_file.SafetensorsFile.read", lambda *arguments: pytest.fail("weights were read")
     )
     generator = np.random.default_rng(0)
     for _ in range(10):

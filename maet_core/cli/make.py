@@ -76,7 +76,7 @@ def locate(
 
     from maet_core import importance
     from maet_core.checkpoints import Checkpoint
-    from maet_core.weights.differences import Models
+    from maet_core.differences import Models
 
     started = time.monotonic()
     method = method or ("value-change" if trained else "taylor" if corpus else None)
@@ -222,7 +222,7 @@ def ability(
 def language(base: str, checkpoint: str, output: Path, as_json: bool) -> None:
     """R(L) = θ_{Lj} − θ_o as a language pack."""
     from maet_core.checkpoints import Checkpoint
-    from maet_core.weights.differences import Models
+    from maet_core.differences import Models
 
     opened = Checkpoint.open(base)
     difference = Models(opened, _HERE).open(checkpoint)

@@ -13,9 +13,9 @@ import torch
 
 from maet_core import equations
 from maet_core.checkpoints import Checkpoint
+from maet_core.differences import Difference
 from maet_core.errors import ScoresError
 from maet_core.importance.scores import ComputedScores, score_shape, unit_axis
-from maet_core.weights.differences import Difference
 
 
 @dataclass(frozen=True)

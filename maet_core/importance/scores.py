@@ -16,9 +16,10 @@ import torch
 
 import maet_core
 from maet_core.anatomy import Place
-from maet_core.checkpoints import Checkpoint, SafetensorsFile
+from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError, OutputError, ScoresError
 from maet_core.progress import Halted, Progress, tell
+from maet_core.safetensors_file import SafetensorsFile
 from maet_core.safetensors_writer import SafetensorsWriter, storage_order
 
 FORMAT = "maet-scores/1"

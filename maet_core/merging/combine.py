@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from maet_core import equations, kernels
+from maet_core.differences import widened
 from maet_core.errors import InputError
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.merging.plan import Addend, MergePlan
 from maet_core.merging.vectors import StreamedVector, WeightedVector
-from maet_core.weights.differences import widened
 
 
 class Combiner:

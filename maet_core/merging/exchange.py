@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from ruamel.yaml import YAML
 
+from maet_core.differences import AdapterDifference, Difference
 from maet_core.errors import InputError
 from maet_core.merging.plan import MergePlan, plan_merge
 from maet_core.progress import Halted, Progress
 from maet_core.recipe import Recipe
 from maet_core.sources import Sources
 from maet_core.weights.ability import AbilityWeights
-from maet_core.weights.differences import AdapterDifference, Difference
 from maet_core.weights.packs import PackDifference
 
 THEIR_NAMES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from maet_core.differences import Difference
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.merging.vectors import WeightedVector
 from maet_core.methods import METHODS
@@ -13,7 +14,6 @@ from maet_core.progress import Halted, Progress
 from maet_core.recipe import Recipe
 from maet_core.selection import Measured, Selection, measure
 from maet_core.sources import Sources
-from maet_core.weights.differences import Difference
 
 
 @dataclass(frozen=True, eq=False)

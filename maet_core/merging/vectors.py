@@ -12,11 +12,11 @@ import torch
 from maet_core import kernels
 from maet_core.checkpoints import Checkpoint
 from maet_core.counting import share_count
+from maet_core.differences import Difference, widened
 from maet_core.methods import MethodSettings
 from maet_core.methods.vectors import Vector
 from maet_core.ranking import Cuts, largest
 from maet_core.weights.ability import AbilityWeights
-from maet_core.weights.differences import Difference, widened
 
 
 @dataclass(frozen=True, eq=False)

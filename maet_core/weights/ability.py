@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from maet_core import equations
+from maet_core.differences import Difference
 from maet_core.importance.key_neurons import KeyNeurons
-from maet_core.weights.differences import Difference
 
 
 @dataclass(frozen=True)

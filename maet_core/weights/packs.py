@@ -15,12 +15,13 @@ from typing import Any, Literal
 import torch
 
 import maet_core
-from maet_core.checkpoints import Checkpoint, SafetensorsFile
+from maet_core.checkpoints import Checkpoint
+from maet_core.differences import Difference, widened
 from maet_core.errors import CheckpointError, OutputError, PackError
 from maet_core.progress import Halted, Progress, tell
+from maet_core.safetensors_file import SafetensorsFile
 from maet_core.safetensors_writer import SafetensorsWriter
 from maet_core.weights.ability import AbilityWeights
-from maet_core.weights.differences import Difference, widened
 
 FORMAT = "maet-pack/1"
 _SEPARATOR = "::"

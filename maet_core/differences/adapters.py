@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 import xxhash
 
-from maet_core.checkpoints import Checkpoint, SafetensorsFile
+from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError
+from maet_core.safetensors_file import SafetensorsFile
 
 _WRAPPER = "base_model.model."
 _PARTS = re.compile(r"^(?P<module>.+)\.(?:lora_(?P<matrix>[AB])\.weight|lora_embedding_(?P<embedding>[AB]))$")
