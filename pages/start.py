@@ -16,8 +16,8 @@ _STEPS = (
 
 shell.title(
     "Move an ability into another language",
-    "The same question before and after: what one model learned about an ability in English is added to the base, "
-    "together with what others learned about each language. No examples of the ability in these languages were used.",
+    "The same question before and after the merge: what one model learned about an ability in another language "
+    "is added to the base, together with what others learned about these languages.",
 )
 recipe = shell.need_recipe()
 languages = [code for code in recipe.languages if answers.default_question(code)]

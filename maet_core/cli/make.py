@@ -254,7 +254,7 @@ def _write_pack(kind: str, weights, base, output: Path, made_from: dict, as_json
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @json_option
 def merge(recipe: Path, output: str, device: str, as_json: bool) -> None:
-    """Merges RECIPE into a directory that transformers opens (Eq. 4)."""
+    """Merges RECIPE into a directory that transformers opens (Eq. 4, or the method it names)."""
     from maet_core import merging
     from maet_core.recipe import Recipe
 

@@ -93,7 +93,8 @@ def similarity_cells(places: dict[Place, list[Row]]) -> dict[Place, Cell]:
 def similarity_scale(cells: dict[Place, Cell]) -> Scale:
     """Symmetric about 0, as far as the values go."""
     reach = max((abs(cell.value) for cell in cells.values()), default=0.0)
-    return Scale("cosine of R(A) and R_Lang", -max(reach, 0.01), max(reach, 0.01), DIVERGING, "{:+.2f}")
+    form = "{:+.2f}" if reach >= 0.1 else "{:+.3f}"
+    return Scale("cosine of R(A) and R_Lang", -max(reach, 0.001), max(reach, 0.001), DIVERGING, form)
 
 
 def toggled(recipe: Recipe, ability: str, place: Place, select: Callable[[Recipe], dict[str, Selection]]) -> Recipe:

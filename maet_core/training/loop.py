@@ -42,7 +42,7 @@ def train(
     try:
         parts = islice(batches(examples, options), first * options.accumulate, None)
         for step in range(first, options.steps):
-            torch.manual_seed(options.seed << 32 | step)  # dropout too is the same after a resume
+            torch.manual_seed((options.seed * 1_000_003 + step) % 2**63)  # dropout too is the same after a resume
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(step, options)
             losses = []

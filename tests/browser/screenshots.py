@@ -49,7 +49,7 @@ SHOTS = {
     "start": ("", start, WIDE, "light"),
     "models": ("models", lambda page: None, WIDE, "light"),
     "neurons": ("neurons", neurons, WIDE, "light"),
-    "tensors": ("tensors", tensors, WIDE, "light"),
+    "tensors": ("tensors?recipe=demo&abilities.math.tensors.k2=70.0", tensors, WIDE, "light"),
     "merge": ("merge", merge, WIDE, "light"),
     "compare": ("compare", compare, WIDE, "light"),
     "neurons-dark": ("neurons", neurons, WIDE, "dark"),
