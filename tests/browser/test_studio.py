@@ -126,6 +126,17 @@ def test_tensors_by_rule_and_by_hand(studio, page):
     expect(chosen).not_to_have_class(re.compile("hand"))
 
 
+def test_no_click_is_lost_while_the_server_is_busy(studio, page):
+    studio.open(page, "tensors?recipe=demo&abilities.math.tensors.k2=0.0")
+    names = [f"{layer}/{module}" for layer in (0, 1, 2) for module in ("up_proj", "down_proj")]
+    for name in names:
+        expect(cell(page, "tensors-map", name)).to_have_class(re.compile(r"\bout\b"))
+    page.locator(".st-key-tensors-map .grid").evaluate(
+        "(grid, names) => names.forEach((name) => grid.querySelector(`[data-cell='${name}']`).click())", names
+    )
+    expect(page.locator(".maet-numbers").first).to_contain_text(re.compile(r"^\s*6 of \d+ tensors kept"))
+
+
 def test_a_slider_moves_formula_weights_and_answer(studio, page):
     studio.open(page, "merge")
     answer = page.locator(".maet-answer").last

@@ -75,12 +75,15 @@ def heatmap(
     legend: Sequence[tuple[str, str]] = (),
     column_title: str = "layer",
 ) -> None:
-    """Draws the cells, keyed by (row, column); absent ones stay blank. A click calls `on_pick(row, column)` before the rerun."""
+    """Draws the cells, keyed by (row, column); absent ones stay blank. Each click calls `on_pick(row, column)` before the rerun."""
 
     def picked() -> None:
-        pick = st.session_state[key].get("picked")
-        if pick and (pick["row"], pick["column"]) in cells:
-            on_pick(pick["row"], pick["column"])
+        seen = st.session_state.get(f"{key}-seen", 0)
+        for pick in st.session_state[key].get("picks") or ():
+            if pick["time"] > seen:
+                st.session_state[f"{key}-seen"] = pick["time"]
+                if (pick["row"], pick["column"]) in cells:
+                    on_pick(pick["row"], pick["column"])
 
     grid = [[cells.get((row, column)) for column in columns] for row in rows]
     _component()(
@@ -113,7 +116,7 @@ def heatmap(
                 **{mode: [_rgb(stop) for stop in scale.palette[mode]] for mode in ("light", "dark")},
             },
         },
-        on_picked_change=picked,
+        on_picks_change=picked,
     )
 
 

@@ -4,14 +4,19 @@
 const instances = new WeakMap();
 
 export default function (component) {
-  const { data, parentElement, setTriggerValue } = component;
+  const { data, parentElement, setStateValue } = component;
   const root = parentElement.querySelector(".heatmap");
   let view = instances.get(root);
   if (!view) {
     view = new Heatmap(root);
     instances.set(root, view);
   }
-  view.pick = (row, column) => setTriggerValue("picked", { row, column });
+  // The last picks with their times, not the last one only: the server joins messages that come while it is busy.
+  view.pick = (row, column) => {
+    const last = view.picks.at(-1)?.time ?? 0;
+    view.picks = [...view.picks.slice(-49), { time: Math.max(Date.now(), last + 1), row, column }];
+    setStateValue("picks", view.picks);
+  };
   view.draw(data);
 }
 
@@ -26,6 +31,7 @@ class Heatmap {
     this.cells = [];
     this.focus = [0, 0];
     this.shown = null;
+    this.picks = [];
     this.frame.addEventListener("scroll", () => this.hide());
     this.grid.addEventListener("mouseleave", () => this.hide());
     this.grid.addEventListener("keydown", (event) => this.keydown(event));
