@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import weakref
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -112,6 +113,7 @@ class SafetensorsFile:
         with self._lock:
             if self._descriptor is None:
                 self._descriptor = os.open(self.path, os.O_RDONLY)
+                weakref.finalize(self, os.close, self._descriptor)
             self.bytes_read += len(target)
         done = 0
         while done < len(target):
@@ -121,10 +123,6 @@ class SafetensorsFile:
                     f"{self.path}: the file ended early while it was read; was it replaced? Start again"
                 )
             done += count
-
-    def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            os.close(self._descriptor)
 
 
 def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:

@@ -111,13 +111,22 @@ def build(output: Path, seed: int, scale: float) -> None:
 @click.option(
     "--address", default="127.0.0.1", show_default=True, help="Who may connect: the default is this machine only."
 )
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="With --address: the name or number under which others reach this machine.",
+)
 @click.option("--browser/--no-browser", default=True, help="Open a browser window.")
-def app(workspace: Path, port: int, address: str, browser: bool) -> None:
+def app(workspace: Path, port: int, address: str, allow_host: tuple[str, ...], browser: bool) -> None:
     """Opens MAET Studio in the browser."""
     if not (PROJECT / "app.py").exists():
         raise InputError(f"{PROJECT}: app.py is not here; run `maet app` from a checkout of the project")
     command = [sys.executable, "-m", "streamlit", "run", str(PROJECT / "app.py")]
     command += ["--server.port", str(port), "--server.address", address, "--server.headless", str(not browser).lower()]
+    hosts = [address] if address not in ("127.0.0.1", "0.0.0.0", "::") else []
+    for host in ("localhost", "127.0.0.1", "[::1]", *hosts, *allow_host):
+        command += ["--server.allowedHosts", host]
     environment = {**os.environ, "MAET_WORKSPACE": str(workspace.expanduser().resolve())}
     # the settings in .streamlit/ are read from the folder that the server starts in
     raise SystemExit(subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode)
