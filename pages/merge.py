@@ -5,7 +5,7 @@ import shlex
 import streamlit as st
 
 from maet_core.recipe import Recipe
-from maet_core.studio import answers, formula, resources, saving, shell, state
+from maet_core.studio import answers, formula, method_menu, resources, saving, shell, state
 from maet_core.workspace import short_name
 
 shell.guard()
@@ -167,6 +167,7 @@ recipe = shell.need_recipe()
 left, right = st.columns([5, 8], gap="large")
 with left:
     sliders(recipe)
+    method_menu.menu(recipe)
 with right:
     live = st.container()
     st.latex(formula.equations(recipe))

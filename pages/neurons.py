@@ -3,6 +3,7 @@
 import streamlit as st
 from pydantic import ValidationError
 
+from maet_core.importance import LOCATORS
 from maet_core.recipe import KeyNeuronRule, Recipe
 from maet_core.studio import cells, charts, resources, shell, state
 from maet_core.studio.heatmap import heatmap
@@ -165,7 +166,9 @@ restrict_switch(recipe, ability)
 wide = len(columns) > 12
 left, right = (st.container(), st.container()) if wide else st.columns([5, 4], gap="medium")
 with left:
-    draw_map(table, rows, columns, scale, "neurons-map", f"**{ability}** · value change", with_shares=True)
+    draw_map(
+        table, rows, columns, scale, "neurons-map", f"**{ability}** · {LOCATORS[rule.method].title}", with_shares=True
+    )
 with right:
     draw_map(
         control_table,

@@ -102,6 +102,12 @@ shell.title(
 )
 recipe = shell.need_recipe()
 ability = shell.need_ability(recipe, "tensors-ability")
+if recipe.method.name != "maet":
+    st.info(
+        f"The recipe's method is {recipe.method.name}: it adds to every tensor, so there is nothing to choose here."
+    )
+    shell.link("merge", "Choose the method on Merge")
+    st.stop()
 
 k2_slider(recipe, ability)
 measured = resources.measured(recipe)

@@ -37,7 +37,9 @@ def _language_weights(recipe: Recipe) -> str:
 
 
 def _merged(recipe: Recipe) -> str:
-    """Eq. 4, both cases."""
+    """Eq. 4, both cases; the sum that another method works on, where the recipe names one."""
+    if recipe.method.name != "maet":
+        return _by_method(recipe)
     if not recipe.abilities:
         return r"\theta[t] &= \theta_o[t] + R_{\mathrm{Lang}}[t]"
     several = len(recipe.abilities) > 1
@@ -53,6 +55,17 @@ def _merged(recipe: Recipe) -> str:
         r"\theta_o[t] + R_{\mathrm{Lang}}[t] & \text{otherwise}"
         r"\end{cases}"
     )
+
+
+def _by_method(recipe: Recipe) -> str:
+    terms = [(ability.gamma, rf"R(A_{{{_text(name)}}})") for name, ability in recipe.abilities.items()]
+    if recipe.languages:
+        terms.append((recipe.eta, r"R_{\mathrm{Lang}}"))
+    inside = "".join(_term(weight, factor, first=i == 0) for i, (weight, factor) in enumerate(terms))
+    if recipe.method.name == "task-arithmetic":
+        return rf"\theta &= \theta_o + {inside}"
+    settings = ",\\ ".join(rf"{_text(name)} = {_text(str(value))}" for name, value in recipe.method.parameters.items())
+    return rf"\theta &= \theta_o + {_text(recipe.method.name)}\big({inside};\ {settings}\big)"
 
 
 def _term(weight: float, factor: str, first: bool = False) -> str:

@@ -18,7 +18,7 @@ from maet_core.studio import resources
 
 _RECIPE, _NAME, _SAVED, _VIEW, _URL, _NOTICE = "_recipe", "_recipe_name", "_recipe_saved", "_view", "_url", "_notice"
 _AGES, _ACTED = "_ages", "_acted"
-_FIELDS = ("base", "abilities.", "languages.", "eta", "output.")
+_FIELDS = ("base", "method", "abilities.", "languages.", "eta", "output.")
 
 
 def begin() -> None:
@@ -42,6 +42,11 @@ def recipe() -> Recipe | None:
 def recipe_name() -> str | None:
     """The saved recipe that the working one started from."""
     return st.session_state.get(_NAME)
+
+
+def saved_recipe() -> Recipe:
+    """The recipe as it was loaded or saved last."""
+    return st.session_state[_SAVED]
 
 
 def is_changed() -> bool:
@@ -232,6 +237,8 @@ def _put(content: dict, path: list[str], value: Any) -> None:
     *parents, last = path
     for part in parents:
         content = content.setdefault(part, {})
+        if not isinstance(content, dict):
+            return  # the method as a single word has nothing below it
     if value is None:
         content.pop(last, None)
     else:

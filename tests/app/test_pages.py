@@ -263,3 +263,26 @@ def test_user_text_is_escaped(app):
 def test_the_pages_are_the_files():
     assert {path.stem for path in (resources.PROJECT / "pages").glob("*.py")} == set(PAGES)
     assert st.get_option("server.address") == "127.0.0.1"
+
+
+def test_another_method_and_back(app):
+    """The menu drops what only MAET has, shows the method's own parameters, and brings everything back."""
+    test = app("merge")
+    before = recipe_of(test)
+    widget(test.selectbox, "merge-method").set_value("ties").run()
+    no_complaint(test)
+    recipe = recipe_of(test)
+    assert recipe.method.name == "ties"
+    assert all(ability.key_neurons is None and ability.tensors.k2 == 100 for ability in recipe.abilities.values())
+    widget(test.number_input, "merge-method-density").set_value(0.4).run()
+    no_complaint(test)
+    assert recipe_of(test).method.density == 0.4
+    assert any("density" in element.value for element in test.latex)
+    link = {key: value if isinstance(value, str) else value[0] for key, value in test.query_params.items()}
+    assert json.loads(link["method.density"]) == 0.4
+    tensors = app("tensors", **link)
+    no_complaint(tensors)
+    assert "ties" in tensors.info[0].value
+    widget(test.selectbox, "merge-method").set_value("maet").run()
+    no_complaint(test)
+    assert recipe_of(test) == before
