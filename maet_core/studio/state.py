@@ -234,12 +234,16 @@ def _leaves(content: dict, prefix: str = ""):
 
 
 def _put(content: dict, path: list[str], value: Any) -> None:
-    *parents, last = path
-    for part in parents:
-        content = content.setdefault(part, {})
-        if not isinstance(content, dict):
-            return  # the method as a single word has nothing below it
-    if value is None:
-        content.pop(last, None)
+    """Sets a field; None takes it out, and what is empty then goes as well (a recipe without key neurons has no such field)."""
+    first, *rest = path
+    if not rest and value is not None:
+        content[first] = value
+    elif not rest:
+        content.pop(first, None)
+    elif not isinstance(below := content.setdefault(first, {}), dict):
+        if value is not None:
+            raise TypeError(f"{first} has nothing below it")  # taking out is fine: the method may be a single word now
     else:
-        content[last] = value
+        _put(below, rest, value)
+        if not below:
+            del content[first]
