@@ -182,9 +182,10 @@ def main() -> None:
             "",
             *table(results),
             "",
-            "Every contender reads the same five checkpoints and writes one. The MAET recipe also ranks all neurons of a model by value change and "
-            "measures the similarity of every tensor, so it reads the inputs several times. Private memory is what the process alone holds "
-            "(sampled twenty times a second); most of it is the Python libraries.",
+            "Every contender reads the same five checkpoints and writes one. `maet merge` also hashes every input, and waits until its output is on "
+            "the disk, which the floor and mergekit do not. The MAET recipe ranks all neurons of a model by value change and "
+            "measures the similarity of every tensor as well, so it reads the inputs several times. Private memory is what the process alone holds "
+            "(sampled twenty times a second); most of ours is the Python libraries.",
             "",
         ]
         arguments.output.write_text("\n".join(text))

@@ -105,9 +105,11 @@ class Checkpoint:
     def anatomy(self) -> Anatomy:
         return read_anatomy(self.config, {name: info.shape for name, info in self.tensors.items()})
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+    def read(
+        self, name: str, start: int = 0, stop: int | None = None, scratch: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """As `SafetensorsFile.read`."""
-        return self._files[self.tensors[name].file].read(name, start, stop)
+        return self._files[self.tensors[name].file].read(name, start, stop, scratch)
 
     @cached_property
     def identity(self) -> str:

@@ -74,12 +74,20 @@ class SafetensorsFile:
         self.digests: identity.BlockDigests | None = None
         self._descriptor: int | None = None
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Elements `start` to `stop` of a tensor, flat, in the stored dtype; the whole tensor in its shape if no range is given."""
+    def read(
+        self, name: str, start: int = 0, stop: int | None = None, scratch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Elements `start` to `stop` of a tensor, flat, in the stored dtype; the whole tensor in its shape if no range is given.
+
+        `scratch` (uint8, large enough) holds the result where a loop reads many ranges: fresh memory costs more than the read.
+        """
         info = self.tensors[name]
         whole = stop is None and start == 0
         stop = info.numel if stop is None else stop
-        buffer = torch.empty(stop - start, dtype=info.dtype)
+        if scratch is None:
+            buffer = torch.empty(stop - start, dtype=info.dtype)
+        else:
+            buffer = scratch[: (stop - start) * info.dtype.itemsize].view(info.dtype)
         if buffer.numel():
             data, offset = memoryview(buffer.view(torch.uint8).numpy()), start * info.dtype.itemsize
             self._fill(data, info.start + offset)

@@ -2,9 +2,16 @@
 
 import streamlit as st
 
-from maet_core.studio import answers, shell, state
+from maet_core.studio import answers, charts, resources, shell, state
 
 shell.guard()
+
+_SCORED = (
+    ("base", "base"),
+    ("math-en", "English mathematics alone"),
+    ("task vectors", "task vectors"),
+    ("merge", "merged"),
+)
 
 _STEPS = (
     ("models", "Models", "which checkpoints are combined, and whether they fit"),
@@ -13,6 +20,24 @@ _STEPS = (
     ("merge", "Merge", "how much of each: move a slider, read the new answer, save"),
     ("compare", "Compare", "models side by side on any question"),
 )
+
+
+def scores(language: str) -> None:
+    """One question shows how it works; this says how often it does."""
+    measured = {} if state.is_changed() or state.recipe_name() != "demo" else resources.demo_scores()
+    cells = [(label, measured.get(name, {}).get(language)) for name, label in _SCORED]
+    cells = [(label, cell) for label, cell in cells if cell]
+    if cells:
+        st.caption(
+            f"One question is an example, not a result. All {cells[0][1]['n']} test questions in {answers.language_name(language)}, "
+            "right answers (95 % interval):"
+        )
+        charts.numbers(*((f"{100 * cell['accuracy']:.1f} %", f"{label} ({_interval(cell)})") for label, cell in cells))
+
+
+def _interval(cell: dict) -> str:
+    return "–".join(f"{100 * end:.1f}" for end in cell["interval_95"])
+
 
 shell.title(
     "Move an ability into another language",
@@ -33,9 +58,13 @@ else:
     )
     question = answers.default_question(language)
     answers.show_question(question)
-    answers.panel_auto("start", [answers.base_slot(recipe), answers.merged_slot(recipe)], question)
+    panel = st.container()
+    scores(language)
 
 st.subheader("Look inside, then change it")
 with st.container(gap="xsmall"):
     for page, label, says in _STEPS:
         shell.link(page, f"**{label}** · {says}")
+if languages:
+    with panel:  # last, because it goes on until both models have finished
+        answers.panel_auto("start", [answers.base_slot(recipe), answers.merged_slot(recipe)], question)

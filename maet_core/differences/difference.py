@@ -38,10 +38,13 @@ class Difference(ABC):
         """float64 where the stored values are, else float32."""
 
     @abstractmethod
-    def stored(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, bool]:
+    def stored(
+        self, name: str, start: int, stop: int, dtype: torch.dtype, scratch: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, bool]:
         """Elements `start` to `stop`, flat, as stored, and whether they are a difference already or weights.
 
-        `dtype` is the precision in which values that must be computed (low-rank updates) are.
+        `dtype` is the precision in which values that must be computed (low-rank updates) are; what is read may lie in `scratch`
+        (see `SafetensorsFile.read`).
         """
 
     def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:

@@ -34,8 +34,10 @@ class CheckpointDifference(Difference):
     def precision(self, name: str) -> torch.dtype:
         return torch.promote_types(self.trained.tensors[self.names[name]].dtype, torch.float32)
 
-    def stored(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, bool]:
-        return self.trained.read(self.names[name], start, stop).reshape(-1), False
+    def stored(
+        self, name: str, start: int, stop: int, dtype: torch.dtype, scratch: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, bool]:
+        return self.trained.read(self.names[name], start, stop, scratch).reshape(-1), False
 
 
 class AdapterDifference(Difference):
@@ -58,7 +60,9 @@ class AdapterDifference(Difference):
     def precision(self, name: str) -> torch.dtype:
         return torch.promote_types(self.adapter.dtype(name), torch.float32)
 
-    def stored(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, bool]:
+    def stored(
+        self, name: str, start: int, stop: int, dtype: torch.dtype, scratch: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, bool]:
         replacement = self.adapter.replacement(name)
         if replacement is not None:
             return replacement.reshape(-1)[start:stop], False

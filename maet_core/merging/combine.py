@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -24,6 +26,8 @@ class Combiner:
     def __init__(self, plan: MergePlan, device: torch.device | str = "cpu"):
         self.plan, self.device = plan, torch.device(device)
         self._base, self._weights, self._total = (np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3))
+        self._of_tensor = lru_cache(maxsize=4)(lambda name: (plan.addends(name), plan.sources.precision(name)))
+        self._raw = [torch.empty(CHUNK_ELEMENTS * 8, dtype=torch.uint8) for _ in range(2)]
 
     def chunk(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, int]:
         """Elements `start` to `stop` of the merged tensor, flat, rounded once to `dtype`, and how many differ from the base.
@@ -33,13 +37,13 @@ class Combiner:
         """
         base = self.plan.sources.base
         name = base.tied_copies.get(name, name)
-        stored = base.read(name, start, stop).reshape(-1)
+        stored = base.read(name, start, stop, self._scratch(0, stop - start)).reshape(-1)
         if not base.tensors[name].mergeable:
             return stored, 0
-        addends = self.plan.addends(name)
+        addends, precision = self._of_tensor(name)
         if not self.plan.method.linear:
             result, changed, fits = self._by_method(addends, name, start, stop, stored, dtype)
-        elif self.device.type == "cpu" and self.plan.sources.precision(name) == torch.float32:
+        elif self.device.type == "cpu" and precision == torch.float32:
             result, changed, fits = self._by_kernels(addends, name, start, stop, stored, dtype)
         else:
             result, changed, fits = self._by_torch(addends, name, start, stop, stored, dtype)
@@ -49,6 +53,10 @@ class Combiner:
                 "use smaller coefficients, or bfloat16"
             )
         return result, changed
+
+    def _scratch(self, which: int, size: int) -> torch.Tensor | None:
+        """Memory to read into: the base's (0) or a model's (1). Only the kernels' chunks are small enough for it."""
+        return self._raw[which] if size <= CHUNK_ELEMENTS else None
 
     def _by_kernels(
         self, addends: list[Addend], name: str, start: int, stop: int, stored: torch.Tensor, dtype: torch.dtype
@@ -61,7 +69,7 @@ class Combiner:
         total.fill(0)
         masks: dict[KeyNeurons, np.ndarray | None] = {}  # both differences of an ability have the same
         for addend in addends:
-            values, is_difference = addend.difference.stored(name, start, stop, torch.float32)
+            values, is_difference = addend.difference.stored(name, start, stop, torch.float32, self._scratch(1, size))
             weights = self._weights[:size]
             widened(values, addend.difference.source, name, start, torch.float32, torch.from_numpy(weights))
             with np.errstate(over="ignore"):  # an infinite coefficient shows in the result, and is refused there

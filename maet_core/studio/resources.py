@@ -6,6 +6,7 @@ transformers are imported when the first weight is wanted: the pages that need n
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -57,6 +58,17 @@ def misfit(base: Entry, other: Entry) -> str:
 
 def questions() -> list[Question]:
     return _questions(str(workspace().path), _signature("tasks"))
+
+
+def demo_scores() -> dict[str, dict[str, dict]]:
+    """What the bundled models score on the test problems, by model and language; empty unless the demo recipe is the bundled one."""
+    bundled, own = DEMO_ASSETS / "recipes" / "demo.yaml", workspace().path / "recipes" / "demo.yaml"
+    try:
+        if bundled.read_bytes() != own.read_bytes():
+            return {}
+        return json.loads((DEMO_ASSETS / "manifest.json").read_text("utf-8"))["accuracy"]["test"]
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def identity(entry: Entry) -> str:

@@ -130,9 +130,11 @@ class PackDifference(Difference):
         form = self._forms[name]
         return self._file.tensors[name + _SEPARATOR + (form if form == "dense" else form + ".value")].dtype
 
-    def stored(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, bool]:
+    def stored(
+        self, name: str, start: int, stop: int, dtype: torch.dtype, scratch: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, bool]:
         if self._forms[name] == "dense":
-            return self._file.read(name + _SEPARATOR + "dense", start, stop).reshape(-1), True
+            return self._file.read(name + _SEPARATOR + "dense", start, stop, scratch).reshape(-1), True
         return self._tensor(name).reshape(-1)[start:stop], True
 
     def _expand(self, name: str) -> torch.Tensor:
