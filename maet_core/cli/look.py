@@ -54,7 +54,7 @@ def inspect(model: str, as_json: bool) -> None:
         return
     known = "" if anatomy.known else " (not in the tables: merging works, the heatmap goes by tensor name)"
     print_table(
-        ("", ""),
+        ("model", model),
         [
             ("architecture", result["architecture"] + known),
             ("layers", anatomy.layers),
