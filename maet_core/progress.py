@@ -1,6 +1,8 @@
 """How long work tells where it is and learns that it should stop."""
 
+import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -20,6 +22,18 @@ def tell(progress: Progress | None, halted: Halted | None, phase: str, done: int
         raise Cancelled(f"stopped during: {phase}")
     if progress:
         progress(phase, done, total)
+
+
+def record(**figures: float | int | str) -> None:
+    """Appends one line of figures to the file that MAET_METRICS names; without it nothing is written.
+
+    A background job sets it, so that its page can draw curves. Every line is a JSON object with `time`, in seconds since
+    1970, beside what is given: a training gives step, steps, loss (nats a token), learning_rate and tokens_per_second.
+    """
+    if path := os.environ.get("MAET_METRICS"):
+        line = json.dumps({"time": round(time.time(), 3), **figures}, ensure_ascii=False)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
 
 Item = TypeVar("Item")

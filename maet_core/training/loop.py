@@ -9,6 +9,7 @@ from itertools import islice
 import torch
 from transformers import PreTrainedModel
 
+from maet_core.progress import record
 from maet_core.training.options import StepReport, TrainingOptions, TrainingReport, learning_rate_at
 from maet_core.training.packing import Example, batches
 from maet_core.training.parameters import NamedParameters, Trainable
@@ -59,6 +60,13 @@ def train(
             report.seconds = time.perf_counter() - started
             if state:
                 state.keep(step + 1, trainable.tensors, optimizer, report)
+            record(
+                step=step + 1,
+                steps=options.steps,
+                loss=report.losses[-1],
+                learning_rate=learning_rate_at(step, options),
+                tokens_per_second=report.tokens / report.seconds,
+            )
             if progress:
                 progress(StepReport(step + 1, options.steps, report.losses[-1], report.tokens / report.seconds))
     finally:
