@@ -144,6 +144,8 @@ def bound(key: str, value: Any, take: Callable[[Any], None]) -> dict[str, Any]:
         st.session_state[name] = value
 
     def changed() -> None:
+        if name != _aged(key, ages.get(key, 0)):
+            return  # a widget that has been replaced: the browser sent its last value once more, nobody entered it
         try:
             take(st.session_state[name])
         except MaetError as error:
