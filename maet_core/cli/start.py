@@ -122,10 +122,10 @@ def app(workspace: Path, port: int, address: str, allow_host: tuple[str, ...], b
     """Opens MAET Studio in the browser."""
     if not (PROJECT / "app.py").exists():
         raise InputError(f"{PROJECT}: app.py is not here; run `maet app` from a checkout of the project")
-    command = [sys.executable, "-m", "streamlit", "run", str(PROJECT / "app.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(PROJECT / "maet_core" / "studio" / "server.py")]
     command += ["--server.port", str(port), "--server.address", address, "--server.headless", str(not browser).lower()]
     hosts = [address] if address not in ("127.0.0.1", "0.0.0.0", "::") else []
-    for host in ("localhost", "127.0.0.1", "[::1]", *hosts, *allow_host):
+    for host in ("localhost", "127.0.0.1", "::1", *hosts, *allow_host):
         command += ["--server.allowedHosts", host]
     environment = {**os.environ, "MAET_WORKSPACE": str(workspace.expanduser().resolve())}
     # the settings in .streamlit/ are read from the folder that the server starts in

@@ -39,7 +39,15 @@ def idle(page: Page) -> Page:
 @contextmanager
 def serve(workspace: Path, log: Path):
     port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", str(PROJECT / "app.py"), "--server.port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(PROJECT / "maet_core/studio/server.py"),
+        "--server.port",
+        str(port),
+    ]
     environment = {**os.environ, "MAET_WORKSPACE": str(workspace), "OMP_NUM_THREADS": "1"}
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=stream, stderr=subprocess.STDOUT)

@@ -126,7 +126,7 @@ class Heatmap {
         if (!first || chosen) first = [i, j];
         const rgb = colour(stops, (value - low) / (high - low || 1));
         cell.style.background = `rgb(${rgb})`;
-        cell.style.color = luminance(rgb) > 0.42 ? "#101418" : "#f6f8fa";
+        cell.style.color = luminance(rgb) > 0.179 ? "#000" : "#fff";
         cell.textContent = columns.length <= 16 ? this.data.texts[i][j] : "";
         cell.setAttribute("aria-label", names[i][j].join(", "));
       });
@@ -232,8 +232,10 @@ function colour(stops, position) {
   return stops[i].map((from, k) => Math.round(from + (stops[i + 1][k] - from) * part));
 }
 
-function luminance([r, g, b]) {
-  return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
+// Relative luminance as WCAG defines it, 0 to 1: above 0.179 the dark ink has the larger contrast.
+function luminance(rgb) {
+  const [r, g, b] = rgb.map((part) => (part <= 10 ? part / 3294.6 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
 function isDark(element) {
@@ -242,5 +244,5 @@ function isDark(element) {
   element.append(probe);
   const rgb = (getComputedStyle(probe).color.match(/[\d.]+/g) || ["255", "255", "255"]).map(Number);
   probe.remove();
-  return luminance(rgb) < 0.5;
+  return luminance(rgb) < 0.2;
 }

@@ -1,0 +1,36 @@
+"""What holds on every page: readable for screen readers, its own hosts only, several people at once."""
+
+import http.client
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+from test_studio import HEADINGS
+
+# A formula that is wider than its place scrolls; Chromium lets the keyboard reach every scrolling place by itself.
+NOT_OURS = {"scrollable-region-focusable"}
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("path", list(HEADINGS))
+def test_no_serious_accessibility_finding(studio, open_page, path, colours):
+    page = studio.open(open_page(color_scheme=colours), path)
+    expect(page.get_by_role("heading", level=1)).to_have_text(HEADINGS[path])
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (finding["id"], finding["help"], [node["html"][:200] for node in finding["nodes"]])
+        for finding in found
+        if finding["impact"] in ("serious", "critical") and finding["id"] not in NOT_OURS
+    ]
+    assert serious == []
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "[::2]"])
+@pytest.mark.parametrize("path", ["/", "/_stcore/health"])
+def test_a_page_under_another_name_is_refused(studio, host, path):
+    connection = http.client.HTTPConnection(studio.url.removeprefix("http://"), timeout=20)
+    connection.putrequest("GET", path, skip_host=True)
+    connection.putheader("Host", host)
+    connection.endheaders()
+    assert connection.getresponse().status == 403
+    connection.close()
