@@ -102,6 +102,17 @@ class Language(_Strict):
         return self
 
 
+class Scale(_Strict):
+    """Factors on R(A) and on R_Lang in some tensors, beside the coefficients of the whole model: a layer band, a type of module.
+
+    `tensors` is a pattern as in TensorRule. Where several apply, their factors multiply. T_i is chosen without them.
+    """
+
+    tensors: Source
+    ability: Number = 1.0
+    languages: Number = 1.0
+
+
 class Output(_Strict):
     """How the merged checkpoint is written."""
 
@@ -124,6 +135,7 @@ class Recipe(_Strict):
     abilities: dict[Name, Ability] = {}
     languages: dict[Name, Language] = {}
     eta: Number = 1.0
+    scales: list[Scale] = []
     output: Output = Output()
 
     @model_validator(mode="after")
@@ -177,6 +189,8 @@ class Recipe(_Strict):
         for ability in content["abilities"].values():
             if "pack" in ability:  # its coefficients are inside the pack; writing them again would be refused
                 del ability["alpha"], ability["beta"]
+        if not self.scales:
+            del content["scales"]
         if self.method.name == "maet":
             del content["method"]
         elif not self.method.parameters:
@@ -297,6 +311,7 @@ def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
         "languages": Language,
         "key_neurons": KeyNeuronRule,
         "tensors": TensorRule,
+        "scales": Scale,
         "output": Output,
     }
     return next((models[part] for part in reversed(location) if part in models), Recipe)

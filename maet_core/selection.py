@@ -177,8 +177,8 @@ def choose(
     ranked = sorted(cosines, key=lambda name: (round(cosines[name], _DECIMALS), name))
     by_rule = set(ranked[: percent_count(rule.k2, len(ranked))])
     places, everything = sources.base.anatomy.places, list(sources.base.tensors)
-    included = _matching(rule.include, everything, places, f"{field}.include")
-    excluded = _matching(rule.exclude, everything, places, f"{field}.exclude")
+    included = matching(rule.include, everything, places, f"{field}.include")
+    excluded = matching(rule.exclude, everything, places, f"{field}.exclude")
     rows = []
     for name in sorted(cosines):
         selected = (name in by_rule or name in included) and name not in excluded
@@ -188,7 +188,8 @@ def choose(
     return Selection(tuple(rows), rule.k2)
 
 
-def _matching(patterns: list[str], names: list[str], places: dict[str, Place], field: str) -> set[str]:
+def matching(patterns: list[str], names: list[str], places: dict[str, Place], field: str) -> set[str]:
+    """The names that at least one pattern hits. Raises RecipeError naming `field` for a pattern without a hit."""
     found: set[str] = set()
     for pattern in patterns:
         matches = _matcher(pattern, field)

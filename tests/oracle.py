@@ -131,18 +131,28 @@ def select(
     ranked = sorted(cosines, key=lambda name: (round(cosines[name], 12), name))
     by_rule = set(ranked[: count_of(k2, len(ranked))])
 
-    def hit(name: str, pattern: str) -> bool:
-        if pattern.startswith("layer:"):
-            numbers = [int(number) for number in re.findall(r"\d+", pattern)]
-            layer = places[name][0]
-            return layer is not None and numbers[0] <= layer <= numbers[-1]
-        if pattern.startswith("module:"):
-            return pattern.split(":")[1] in places[name][1]
-        return fnmatchcase(name, pattern)
-
-    chosen = by_rule | {name for name in cosines if any(hit(name, pattern) for pattern in include)}
-    chosen -= {name for name in cosines if any(hit(name, pattern) for pattern in exclude)}
+    chosen = by_rule | {name for name in cosines if any(hit(name, pattern, places) for pattern in include)}
+    chosen -= {name for name in cosines if any(hit(name, pattern, places) for pattern in exclude)}
     return Chosen(cosines, chosen, chosen ^ by_rule)
+
+
+def hit(name: str, pattern: str, places: dict[str, tuple[int | None, set[str]]] | None) -> bool:
+    """Whether a pattern of a recipe is about this tensor."""
+    if pattern.startswith("layer:"):
+        numbers = [int(number) for number in re.findall(r"\d+", pattern)]
+        layer = places[name][0]
+        return layer is not None and numbers[0] <= layer <= numbers[-1]
+    if pattern.startswith("module:"):
+        return pattern.split(":")[1] in places[name][1]
+    return fnmatchcase(name, pattern)
+
+
+def scaled(weights: Model, scales: list[tuple[str, float]], places: dict[str, tuple[int | None, set[str]]]) -> Model:
+    """Every tensor times the factors of all patterns that are about it."""
+    return {
+        name: values * np.prod([factor for pattern, factor in scales if hit(name, pattern, places)])
+        for name, values in weights.items()
+    }
 
 
 # --- step 5 ------------------------------------------------------------------------------------------------------

@@ -92,6 +92,9 @@ def test_any_sequence_of_changes_leaves_the_weights_of_a_fresh_merge(tmp_path, a
         "languages.sw.mu": lambda g: float(g.choice([0.0, 1.0, -1.0])),
         "languages.te.mu": lambda g: round(g.uniform(-1, 1), 2),
         "eta": lambda g: float(g.choice([0.0, 1.0, 0.5])),
+        "scales": lambda g: [[], [{"tensors": "layer:0", "ability": 0.5, "languages": round(g.uniform(0, 2), 2)}]][
+            g.integers(2)
+        ],
     }
     generator = np.random.default_rng(0)
     recipe = live.recipe
@@ -175,6 +178,8 @@ def test_a_change_that_cannot_be_made_changes_nothing(tmp_path):
         assert torch.equal(bits(tensor), bits(state[name])), name
     with pytest.raises(RecipeError, match="matches no tensor"):
         live.apply(live.recipe.with_value("abilities.math.tensors.include", ["*zzz*"]))
+    with pytest.raises(RecipeError, match=r"^scales\.0\.tensors: 'layer:99' matches no tensor"):
+        live.apply(live.recipe.with_value("scales", [{"tensors": "layer:99"}]))
     assert live.recipe == recipe_of()
     live.apply(live.recipe.with_value("languages.sw.mu", 0.5))
     assert_same_weights(live, tmp_path / "world", tmp_path)

@@ -287,6 +287,7 @@ def test_what_is_no_yaml_mapping_is_refused(text):
         (recipe_of({"name": "ties", "fuse": "weighted-mean"}, mus=(1.0, -1.0)), "method.fuse: .* take sum"),
         (recipe_of("dare", math={"ability": "sw"}), "recipe: .* the same checkpoint.*"),
         (Recipe.from_dict({"base": "base"}), "recipe: .* adds nothing to the base"),
+        (recipe_of("ties", mus=(1.0, 1.0)).with_value("scales", [{"tensors": "layer:0"}]), "scales: .* one weight a model here; remove them"),
     ],
 )  # fmt: skip
 def test_what_mergekit_cannot_say_is_refused(family, recipe, message):

@@ -133,10 +133,10 @@ def world(architecture: str, dtype: str) -> World:
 
 coefficients = st.sampled_from([0.0, 1.0, -1.0, 0.5, 2.0]) | st.floats(-2, 2).map(lambda value: round(value, 3))
 percents = st.sampled_from([0.0, 100.0, 50.0, 12.5, 5.0]) | st.floats(0, 100).map(lambda value: round(value, 2))
-patterns = st.lists(
-    st.sampled_from(["*", "*weight", "*.bias", "layer:0", "layer:0-1", "module:down_proj", "module:q_proj", "*norm*"]),
-    max_size=2,
+pattern = st.sampled_from(
+    ["*", "*weight", "*.bias", "layer:0", "layer:0-1", "module:down_proj", "module:q_proj", "*norm*"]
 )
+patterns = st.lists(pattern, max_size=2)
 
 
 @dataclass
@@ -174,6 +174,7 @@ class Case:
     languages: list[tuple[str, float, bool]] = field(default_factory=list)
     eta: float = 1.0
     output: str = "base"
+    scales: list[tuple[str, float, float]] = field(default_factory=list)  # pattern, on R(A), on R_Lang
 
 
 keys = st.builds(
@@ -207,6 +208,7 @@ cases = st.builds(
     ),
     eta=coefficients,
     output=st.sampled_from(["base", "base", "base", "float32", "bfloat16"]),
+    scales=st.just([]) | st.lists(st.tuples(pattern, coefficients, coefficients), max_size=3),
 )
 
 
@@ -214,6 +216,10 @@ def existing_patterns(patterns: list[str], here: World) -> list[str]:
     """A pattern without a match is an error (another test), so only those that match stay."""
     weights = {name: np.ones(1) for name in here.shapes}
     return [p for p in patterns if oracle.select(weights, weights, 0, include=[p], places=here.places).tensors]
+
+
+def existing_scales(case: Case, here: World) -> list[tuple[str, float, float]]:
+    return [scale for scale in case.scales if existing_patterns([scale[0]], here)]
 
 
 def as_recipe(case: Case, here: World, scratch: Path) -> Recipe:
@@ -263,6 +269,10 @@ def as_recipe(case: Case, here: World, scratch: Path) -> Recipe:
             "abilities": abilities,
             "languages": languages,
             "eta": case.eta,
+            "scales": [
+                {"tensors": pattern, "ability": ability, "languages": languages}
+                for pattern, ability, languages in existing_scales(case, here)
+            ],
             "output": {"dtype": case.output},
         }
     )
@@ -350,6 +360,13 @@ def check(case: Case) -> None:
         assert selections[key].tensors == expected.tensors
         chosen.append(expected.tensors)
 
+    scales = existing_scales(case, here)
+    on_ability = [(pattern, factor) for pattern, factor, _ in scales]
+    on_languages = [(pattern, factor) for pattern, _, factor in scales]
+    abilities = [oracle.scaled(weights, on_ability, here.places) for weights in abilities]
+    language_parts = [(mu, oracle.scaled(weights, on_languages, here.places)) for mu, weights in language_parts]
+    languages = oracle.language_sum(language_parts, base)
+    factors = oracle.scaled(dict.fromkeys(base, 1.0), on_ability, here.places)
     gammas = [ability.gamma for ability in case.abilities]
     merged = oracle.merge(base, list(zip(gammas, abilities, chosen, strict=True)), case.eta, languages)
     magnitude = {}
@@ -364,6 +381,7 @@ def check(case: Case) -> None:
                 parts = np.abs(ability.alpha * (here.values[ability.ability][key] - base[key]))
                 if ability.source:
                     parts = parts + np.abs(ability.beta * (here.values[ability.source][key] - base[key]))
+                parts = parts * abs(factors[key])
             magnitude[key] = magnitude[key] + np.abs(gammas[i]) * parts
         for mu, weights in language_parts:
             magnitude[key] = magnitude[key] + np.abs(eta * mu * weights[key])
@@ -390,6 +408,7 @@ _PLAIN = AbilityCase("a1", "s1", 1.0, 0.5, None, False, 1.0, 100.0, [], [])
 
 @given(cases)
 @example(Case("llama", "bfloat16", [_PLAIN], [("l1", 1.0, False), ("l2", 0.5, True)]))
+@example(Case("llama", "float16", [_PLAIN], [("l1", 1.0, False)], 0.5, scales=[("layer:0", 0.5, 2.0), ("module:down_proj", -1.0, 0.0)]))  # fmt: skip
 @example(Case("gpt2", "float32", [AbilityCase("stepped", None, 1.0, 0.0, Keys(12.5, "unit", "global", True), True, 2.0, 50.0, [], [])], [("l1", 1.0, False)], -0.5))  # fmt: skip
 @example(Case("phi3", "mixed", [AbilityCase("a1", "a1-copy", 1.0, 1.0, None, False, 1.0, 50.0, ["*"], [])], [("l1", 1.0, False)]))  # fmt: skip
 @example(Case("mixtral", "float16", [AbilityCase("a1", None, 1.0, 0.0, None, False, 0.0, 33.3, [], []), _PLAIN], [("a1", 1.0, False), ("a1", -1.0, False)]))  # fmt: skip

@@ -122,6 +122,7 @@ def test_a_recipe_cannot_be_changed_in_place():
         ("abilities.math.tensors.exclude", ["layer:0"], lambda r: r.abilities["math"].tensors.exclude),
         ("abilities.science.tensors.k2", 30.0, lambda r: r.abilities["science"].tensors.k2),
         ("languages.sw.mu", -1.0, lambda r: r.languages["sw"].mu),
+        ("scales", [{"tensors": "layer:0-1", "ability": 0.5, "languages": 1.0}], lambda r: r.to_dict()["scales"]),
         ("output.dtype", "float32", lambda r: r.output.dtype),
     ],
 )

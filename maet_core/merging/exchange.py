@@ -92,6 +92,8 @@ def filtered(by_name: dict[str, float]) -> float | list[dict]:
 
 def _by_vectors(plan: MergePlan) -> tuple[list[dict], dict]:
     sources, settings = plan.sources, plan.settings.parameters
+    if sources.recipe.scales:
+        raise _inexpressible("scales", f"its {plan.method.name} takes one weight a model here; remove them")
     vectors: list[tuple[str, float, Difference]] = []
     for key, weights in sources.abilities.items():
         field = f"abilities.{key}"

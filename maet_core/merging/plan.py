@@ -12,8 +12,10 @@ from maet_core.methods import METHODS
 from maet_core.methods.linear import Place, Shares
 from maet_core.progress import Halted, Progress
 from maet_core.recipe import Recipe
-from maet_core.selection import Measured, Selection, measure
+from maet_core.selection import Measured, Selection, matching, measure
 from maet_core.sources import Sources
+
+_UNSCALED = Shares(1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,7 @@ class MergePlan:
         self.selections = selections
         self.settings = sources.recipe.method
         self.method = METHODS[self.settings.name]
+        self._scales = self._scale_factors()
         self._shares = {name: self._share(name) for name in sources.base.tensors} if self.method.linear else {}
 
     def selected(self, ability: str, name: str) -> bool:
@@ -49,18 +52,29 @@ class MergePlan:
     def _addends(self, name: str) -> list[Addend]:
         """The sum of Eq. 4 for one tensor, Eq. 2 and 3 multiplied out."""
         recipe, sources, shares = self.sources.recipe, self.sources, self._shares[name]
+        scale = self._scales.get(name, _UNSCALED)
         parts: list[tuple[float, Difference, KeyNeurons | None]] = []
         for key, ability in recipe.abilities.items():
-            gamma, weights = shares.ability * ability.gamma, sources.abilities[key]
+            gamma, weights = scale.ability * shares.ability * ability.gamma, sources.abilities[key]
             if not self.selected(key, name) or not weights.touches(name):
                 continue
             parts.append((gamma * weights.alpha, weights.ability, weights.key_neurons))
             if weights.source_language is not None:
                 parts.append((-gamma * weights.beta, weights.source_language, weights.key_neurons))
         parts += [
-            (shares.language * language.mu, sources.languages[key], None) for key, language in recipe.languages.items()
+            (scale.language * shares.language * language.mu, sources.languages[key], None)
+            for key, language in recipe.languages.items()
         ]
         return [Addend(*part) for part in parts if part[0] != 0 and part[1].touches(name)]
+
+    def _scale_factors(self) -> dict[str, Shares]:
+        """The product of the recipe's `scales` at every tensor that one of them is about."""
+        base, found = self.sources.base, {}
+        for i, scale in enumerate(self.sources.recipe.scales):
+            for name in matching([scale.tensors], list(base.tensors), base.anatomy.places, f"scales.{i}.tensors"):
+                before = found.get(name, _UNSCALED)
+                found[name] = Shares(before.ability * scale.ability, before.language * scale.languages)
+        return found
 
     def _share(self, name: str) -> Shares:
         recipe, anatomy = self.sources.recipe, self.sources.base.anatomy
@@ -69,12 +83,13 @@ class MergePlan:
         return self.method.function(place, recipe.eta, **self.settings.parameters)
 
     def _vectors(self, name: str) -> list[WeightedVector]:
-        recipe, sources = self.sources.recipe, self.sources
+        recipe, sources, scale = self.sources.recipe, self.sources, self._scales.get(name, _UNSCALED)
         parts = [
-            (f"abilities.{key}", ability.gamma, sources.abilities[key]) for key, ability in recipe.abilities.items()
+            (f"abilities.{key}", scale.ability * ability.gamma, sources.abilities[key])
+            for key, ability in recipe.abilities.items()
         ]
         parts += [
-            (f"languages.{key}", recipe.eta * language.mu, sources.languages[key])
+            (f"languages.{key}", scale.language * recipe.eta * language.mu, sources.languages[key])
             for key, language in recipe.languages.items()
         ]
         return [WeightedVector(*part, self.settings) for part in parts if part[1] != 0 and part[2].touches(name)]

@@ -250,7 +250,7 @@ def _structure(recipe: Recipe) -> str:
         ability.pop("key_neurons", None)
     for language in content["languages"].values():
         language["mu"] = 1.0
-    return Recipe.from_dict({**content, "eta": 1.0, "output": {}}).model_dump_json()
+    return Recipe.from_dict({**content, "eta": 1.0, "scales": [], "output": {}}).model_dump_json()
 
 
 def _stamps(recipe: Recipe) -> tuple:

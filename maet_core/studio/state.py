@@ -18,7 +18,7 @@ from maet_core.studio import resources
 
 _RECIPE, _NAME, _SAVED, _VIEW, _URL, _NOTICE = "_recipe", "_recipe_name", "_recipe_saved", "_view", "_url", "_notice"
 _AGES, _ACTED = "_ages", "_acted"
-_FIELDS = ("base", "method", "abilities.", "languages.", "eta", "output.")
+_FIELDS = ("base", "method", "abilities.", "languages.", "eta", "scales", "output.")
 
 
 def begin() -> None:
