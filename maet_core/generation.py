@@ -29,6 +29,7 @@ from maet_core.errors import Cancelled, InputError
 
 _log = logging.getLogger(__name__)
 POLL_SECONDS = 0.05
+BUSY_SECONDS = 0.5  # who waits longer for a model is told so
 JOIN_SECONDS = 2.0
 MOST_NEW_TOKENS = 4096
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -64,7 +65,10 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model has said so far. `finished` is empty while it speaks; then `end`, `length`, `stopped` or `error`."""
+    """What a model has said so far. `finished` is empty while it speaks; then `end`, `length`, `stopped` or `error`.
+
+    `waiting`: somebody else's answer is running on this model, and this one has not begun.
+    """
 
     label: str
     text: str = ""
@@ -72,6 +76,7 @@ class Answer:
     seconds: float = 0.0
     finished: str = ""
     error: str = ""
+    waiting: bool = False
 
     @property
     def tokens_per_second(self) -> float:
@@ -101,6 +106,9 @@ def stream(
         while not all(run.done for run in runs):
             for run in _drain(pieces, runs):
                 yield run.answer()
+            for run in runs:
+                if run.waits_long():
+                    yield run.answer()
     finally:
         halt.set()
         for thread in threads:
@@ -118,10 +126,19 @@ class _Run:
     speaker: Speaker
     position: int
     ids: list[int] = field(default_factory=list)
-    started: float = 0.0
+    begun: bool = False
+    asked: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     finished: str = ""
     error: str = ""
+    waiting: bool = False
+
+    def waits_long(self) -> bool:
+        """True once, when the model has kept it waiting for a while."""
+        if self.begun or self.waiting or self.done or time.monotonic() - self.asked < BUSY_SECONDS:
+            return False
+        self.waiting = True
+        return True
 
     @property
     def done(self) -> bool:
@@ -131,7 +148,7 @@ class _Run:
         text = self.speaker.tokenizer.decode(self.ids, skip_special_tokens=True) if self.ids else ""
         if not self.done:
             text = text.rstrip(_REPLACEMENT)
-        return Answer(self.speaker.label, text, len(self.ids), self.seconds, self.finished, self.error)
+        return Answer(self.speaker.label, text, len(self.ids), self.seconds, self.finished, self.error, self.waiting)
 
 
 def _drain(pieces: queue.SimpleQueue, runs: list[_Run]) -> list[_Run]:
@@ -145,7 +162,10 @@ def _drain(pieces: queue.SimpleQueue, runs: list[_Run]) -> list[_Run]:
             break
         run = touched.setdefault(position, runs[position])
         run.seconds = seconds
-        if kind == "token":
+        run.begun, run.waiting = True, False
+        if kind == "begun":
+            pass
+        elif kind == "token":
             run.ids.append(value)
         else:
             run.finished, run.error = value
@@ -163,6 +183,7 @@ def _work(run: _Run, prompt: str, decoding: Decoding, halt: threading.Event, pie
     try:
         with run.speaker.hold():
             begun = time.perf_counter()  # waiting for the model is not its speed
+            say("begun", None)
             say("finished", (_generate(run.speaker, prompt, decoding, halt, lambda token: say("token", token)), ""))
     except Cancelled:
         say("finished", ("stopped", ""))
