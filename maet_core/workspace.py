@@ -81,14 +81,15 @@ class Question:
 
 
 class Workspace:
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, read_only: bool = False):
+        self.path, self.read_only = path, read_only
 
     @classmethod
-    def open(cls, path: str | Path, demo_assets: Path | None = None) -> Workspace:
+    def open(cls, path: str | Path, demo_assets: Path | None = None, read_only: bool = False) -> Workspace:
         """Opens a folder, making it if it is new; a new one gets the demo project, when `demo_assets` holds one.
 
-        Raises WorkspaceError when the path is a file, or cannot be written.
+        With `read_only` nothing that a person does afterwards is written into it. Raises WorkspaceError when the path is a
+        file, or cannot be written.
         """
         path = Path(path).expanduser().resolve()
         if path.exists() and not path.is_dir():
@@ -105,7 +106,12 @@ class Workspace:
             raise WorkspaceError(
                 f"{path}: cannot be used as a workspace ({error.strerror}); choose another folder"
             ) from error
-        return cls(path)
+        return cls(path, read_only)
+
+    def need_writable(self) -> None:
+        """Raises WorkspaceError where nothing may be written: everything that writes asks this first."""
+        if self.read_only:
+            raise WorkspaceError("this is a demonstration, nothing is written; `maet app` on your own machine saves it")
 
     def resolve(self, relative: str | Path) -> Path:
         """The absolute path of something inside. WorkspaceError for `..`, absolute paths and links that lead outside."""
@@ -120,7 +126,8 @@ class Workspace:
         return target
 
     def new(self, folder: str, name: str, suffix: str = "") -> Path:
-        """Where something new of this name goes. WorkspaceError if the name cannot be a file name or is taken."""
+        """Where something new of this name goes. WorkspaceError if the name cannot be a file name, is taken, or nothing may be written."""
+        self.need_writable()
         if not _NAME.match(name):
             raise WorkspaceError(f"{name!r}: expected a name of letters, digits, '-', '_' and '.'")
         path = self.resolve(f"{folder}/{name}{suffix}")
@@ -187,6 +194,7 @@ class Workspace:
 
     def save_recipe(self, recipe: Recipe, name: str, overwrite: bool = False) -> Path:
         """Writes a recipe whose paths are relative to the workspace to recipes/; returns its path."""
+        self.need_writable()
         path = self.resolve(f"recipes/{name}.yaml")
         if not (overwrite and path.is_file() and _NAME.match(name)):
             path = self.new("recipes", name, ".yaml")

@@ -79,6 +79,21 @@ def test_a_file_is_no_workspace(tmp_path):
         Workspace.open(tmp_path / "file")
 
 
+def test_in_a_demonstration_nothing_is_written(small, tmp_path):
+    workspace = Workspace.open(tmp_path / "shown", small, read_only=True)
+    assert workspace.recipes() == ["demo"]
+    before = {path: path.stat().st_mtime_ns for path in workspace.path.rglob("*")}
+    recipe = workspace.load_recipe("demo")
+    for write in (
+        lambda: workspace.save_recipe(recipe, "mine"),
+        lambda: workspace.save_recipe(recipe, "demo", overwrite=True),
+        lambda: workspace.new("models", "mine"),
+    ):
+        with pytest.raises(WorkspaceError, match="nothing is written"):
+            write()
+    assert {path: path.stat().st_mtime_ns for path in workspace.path.rglob("*")} == before
+
+
 def test_entries_describe_the_models(workspace):
     entry = workspace.entry("models/base")
     assert (entry.kind, entry.architecture, entry.layers, entry.dtype) == (

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -103,9 +106,7 @@ def build(output: Path, seed: int, scale: float) -> None:
 @click.option(
     "--workspace",
     type=click.Path(path_type=Path),
-    default=Path("workspace"),
-    show_default=True,
-    help="The folder to work in.",
+    help="The folder to work in.  [default: workspace, with --demo a temporary one]",
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
 @click.option(
@@ -118,7 +119,14 @@ def build(output: Path, seed: int, scale: float) -> None:
     help="With --address: the name or number under which others reach this machine.",
 )
 @click.option("--browser/--no-browser", default=True, help="Open a browser window.")
-def app(workspace: Path, port: int, address: str, allow_host: tuple[str, ...], browser: bool) -> None:
+@click.option(
+    "--demo",
+    is_flag=True,
+    help="For public talks: the demo project, nothing is written, and limits on length and load.",
+)
+def app(
+    workspace: Path | None, port: int, address: str, allow_host: tuple[str, ...], browser: bool, demo: bool
+) -> None:
     """Opens MAET Studio in the browser."""
     if not (PROJECT / "app.py").exists():
         raise InputError(f"{PROJECT}: app.py is not here; run `maet app` from a checkout of the project")
@@ -127,6 +135,18 @@ def app(workspace: Path, port: int, address: str, allow_host: tuple[str, ...], b
     hosts = [address] if address not in ("127.0.0.1", "0.0.0.0", "::") else []
     for host in ("localhost", "127.0.0.1", "::1", *hosts, *allow_host):
         command += ["--server.allowedHosts", host]
-    environment = {**os.environ, "MAET_WORKSPACE": str(workspace.expanduser().resolve())}
-    # the settings in .streamlit/ are read from the folder that the server starts in
-    raise SystemExit(subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode)
+    with _folder(workspace, demo) as folder:
+        environment = {**os.environ, "MAET_WORKSPACE": str(folder), "MAET_DEMO": "1" if demo else "0"}
+        # the settings in .streamlit/ are read from the folder that the server starts in
+        status = subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
+    raise SystemExit(status)
+
+
+@contextmanager
+def _folder(workspace: Path | None, demo: bool) -> Iterator[Path]:
+    """The folder to work in; a demonstration without one of its own gets a temporary one, which is gone afterwards."""
+    if demo and workspace is None:
+        with tempfile.TemporaryDirectory(prefix="maet-demo-") as name:
+            yield Path(name)
+    else:
+        yield (workspace or Path("workspace")).expanduser().resolve()

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from maet_core.studio import limits
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -143,7 +145,7 @@ def speaker(path: str, label: str) -> Speaker:
 def _workspace(path: str) -> Workspace:
     from maet_core.workspace import Workspace
 
-    return Workspace.open(path, DEMO_ASSETS)
+    return Workspace.open(path, DEMO_ASSETS, limits.current().demo)
 
 
 @st.cache_resource(show_spinner="Reading models …", max_entries=2)

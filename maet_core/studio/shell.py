@@ -13,7 +13,7 @@ import streamlit as st
 import streamlit.components.v1 as components
 
 from maet_core.errors import MaetError
-from maet_core.studio import resources, state
+from maet_core.studio import limits, resources, state
 
 _INSIDE = "_inside_the_shell"
 _log = logging.getLogger(__name__)
@@ -154,6 +154,8 @@ def _page(name: str):
 def _sidebar() -> None:
     recipe = state.recipe()
     with st.sidebar:
+        if limits.current().demo:
+            st.caption("Demonstration: try everything, nothing is saved.")
         if recipe is None:
             st.caption(f"Workspace **{resources.workspace().path.name}** · no recipe yet")
             return

@@ -37,7 +37,7 @@ def idle(page: Page) -> Page:
 
 
 @contextmanager
-def serve(workspace: Path, log: Path):
+def serve(workspace: Path, log: Path, **environment: str):
     port = free_port()
     command = [
         sys.executable,
@@ -48,7 +48,7 @@ def serve(workspace: Path, log: Path):
         "--server.port",
         str(port),
     ]
-    environment = {**os.environ, "MAET_WORKSPACE": str(workspace), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "MAET_WORKSPACE": str(workspace), "OMP_NUM_THREADS": "1", **environment}
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=stream, stderr=subprocess.STDOUT)
     try:
