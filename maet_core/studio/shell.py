@@ -30,6 +30,7 @@ _FONTS = {
     "Noto Sans Telugu": ("noto-sans-telugu.woff2", "U+0964-0965,U+0C00-0C7F,U+200C-200D,U+25CC"),
     "Noto Sans Thai": ("noto-sans-thai.woff2", "U+0E01-0E5B,U+200C-200D,U+25CC"),
     "Noto Sans Devanagari": ("noto-sans-devanagari.woff2", "U+0900-097F,U+200C-200D,U+25CC"),
+    "Noto Sans SC": ("noto-sans-sc.woff2", "U+3000-303F,U+4E00-9FFF,U+FF00-FFEF"),
 }
 # Served by Streamlit under /component/<name>/, which needs no folder of its own beside app.py.
 _font_server = components.declare_component("maet_fonts", path=str(resources.PROJECT / "assets" / "fonts"))

@@ -212,10 +212,19 @@ def test_two_people_have_their_own_settings(studio, open_page):
     expect(row(first, "languages-sw-mu").get_by_role("spinbutton")).to_have_value("0.5")
 
 
-def test_bengali_is_drawn_with_the_shipped_font(studio, page):
+def test_scripts_are_drawn_with_the_shipped_fonts(studio, page):
     studio.open(page, 'compare?language="bn"')
     expect(page.locator(".maet-question")).to_contain_text("কয়টি")
-    loaded = "[...document.fonts].some(face => face.family.includes('Bengali') && face.status === 'loaded')"
+    await_font(page, "Bengali")
+    page.get_by_role("radio", name="Your own").click()
+    typed = page.get_by_label("Your question")
+    for script, words in {"Telugu": "ఆమె దగ్గర ఎన్ని ఉన్నాయి?", "Thai": "เธอมีกี่ผล", "SC": "她有几个苹果？"}.items():
+        typed.fill(words)
+        await_font(page, script)
+
+
+def await_font(page, script: str) -> None:
+    loaded = f"[...document.fonts].some(face => face.family.includes('{script}') && face.status === 'loaded')"
     page.wait_for_function(loaded)
 
 
