@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import xxhash
 
 from maet_core.anatomy import Anatomy, read_anatomy
 from maet_core.errors import CheckpointError
-from maet_core.safetensors_file import DTYPE_CODES, SafetensorsFile, TensorInfo, read_header
+from maet_core.safetensors_file import SafetensorsFile, TensorInfo, read_header
 
 INDEX_FILE = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -42,6 +42,11 @@ _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
 # Constants that older software stored beside the weights; a sibling that lacks them still fits.
 _BUFFERS = re.compile(r"(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|attention\.bias|attention\.masked_bias)$")
 _PREFIXES = ("transformer.", "model.", "gpt_neox.")
+_CHUNK = 1 << 20  # elements that are compared at once
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 
 class Checkpoint:
@@ -105,11 +110,13 @@ class Checkpoint:
     def anatomy(self) -> Anatomy:
         return read_anatomy(self.config, {name: info.shape for name, info in self.tensors.items()})
 
-    def read(
-        self, name: str, start: int = 0, stop: int | None = None, scratch: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """As `SafetensorsFile.read`."""
-        return self._files[self.tensors[name].file].read(name, start, stop, scratch)
+        return self._files[self.tensors[name].file].read(name, start, stop)
+
+    def values(self, name: str, start: int, stop: int, scratch: np.ndarray | None = None) -> np.ndarray:
+        """As `SafetensorsFile.values`."""
+        return self._files[self.tensors[name].file].values(name, start, stop, scratch)
 
     @cached_property
     def identity(self) -> str:
@@ -121,7 +128,7 @@ class Checkpoint:
         for file in self._files.values():
             digests |= file.tensor_digests()
         lines = "".join(
-            f"{name}\t{DTYPE_CODES[info.dtype]}\t{list(info.shape)}\t{digests[name]}\n"
+            f"{name}\t{info.code}\t{list(info.shape)}\t{digests[name]}\n"
             for name, info in self.tensors.items()
         )
         return "xxh3-" + xxhash.xxh3_128_hexdigest(lines.encode())
@@ -155,7 +162,7 @@ class Checkpoint:
         head, embedding = self.tied_head
         same_form = self.tensors[head].shape == self.tensors[embedding].shape
         # a config may say tied by default where the model is not: only equal values are a copy
-        return {head: embedding} if same_form and torch.equal(self.read(head), self.read(embedding)) else {}
+        return {head: embedding} if same_form and _same_values(self, head, embedding) else {}
 
 
 def match_tensors(base: Checkpoint, other: Checkpoint) -> dict[str, str]:
@@ -178,7 +185,7 @@ def match_tensors(base: Checkpoint, other: Checkpoint) -> dict[str, str]:
             raise CheckpointError(_shape_message(base, other, info, found))
         if info.mergeable and not found.mergeable:
             raise CheckpointError(
-                f"{other.source}: tensor {name} is {found.dtype}; only floating point of 16 bits or more can be merged"
+                f"{other.source}: tensor {name} is torch.{found.dtype_name}; only floating point of 16 bits or more can be merged"
             )
     for name in set(other.tensors) - set(names.values()):
         if _BUFFERS.search(name) or not other.tensors[name].mergeable:
@@ -186,7 +193,7 @@ def match_tensors(base: Checkpoint, other: Checkpoint) -> dict[str, str]:
         if (
             other.tied_head
             and name == other.tied_head[0]
-            and torch.equal(other.read(name), other.read(other.tied_head[1]))
+            and _same_values(other, name, other.tied_head[1])
         ):
             continue
         raise CheckpointError(
@@ -266,6 +273,22 @@ def _read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def _same_values(checkpoint: Checkpoint, first: str, second: str) -> bool:
+    """Whether two tensors hold the same numbers, in one shape and one dtype."""
+    one, two = checkpoint.tensors[first], checkpoint.tensors[second]
+    if (one.shape, one.code) != (two.shape, two.code):
+        return False
+    for start in range(0, one.numel, _CHUNK):
+        stop = min(start + _CHUNK, one.numel)
+        ours, theirs = checkpoint.values(first, start, stop), checkpoint.values(second, start, stop)
+        same = ours == theirs
+        if one.code == "BF16":  # as bits, where +0 and −0 are the same number
+            same |= ((ours | theirs) & 0x7FFF) == 0
+        if not same.all():
+            return False
+    return True
 
 
 def _counterpart(name: str, other: Checkpoint) -> str | None:

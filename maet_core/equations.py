@@ -1,18 +1,25 @@
-"""The method's equations on tensors, and nothing else. Streaming, masks, devices and fused kernels live around them.
+"""The method's equations on tensors, of torch or (but for Eq. 4) numpy, and nothing else. Streaming, masks, devices and fused
+kernels live around them.
 
 Source: Chen et al., arXiv 2410.07825. All tensors of one call have the same shape and a floating dtype; the result has the
 dtype of the inputs, so the caller decides the precision of the accumulation (float32, or float64 where an input is).
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Iterable
+from typing import TypeVar
+
+import numpy as np
+
+from maet_core.lazy import torch
+
+Tensor = TypeVar("Tensor", "torch.Tensor", np.ndarray)
 
 
 def importance(change: Tensor) -> Tensor:
     """I(θ_j) = |θ′_j − θ_j| of every parameter, from the value change. A unit's importance is the L2 norm over the unit."""
-    return change.abs()
+    return abs(change)
 
 
 def ability_weights(ability: Tensor, source_language: Tensor | None, alpha: float, beta: float) -> Tensor:
@@ -35,7 +42,7 @@ def cosine_similarity(inner: float, ability_square: float, language_square: floa
     return inner / (ability_square**0.5 * language_square**0.5)
 
 
-def merged(base: Tensor, addends: Iterable[tuple[float, Tensor]]) -> Tensor:
+def merged(base: torch.Tensor, addends: Iterable[tuple[float, torch.Tensor]]) -> torch.Tensor:
     """Eq. 4 with Eq. 2 and 3 multiplied out: θ = θ_o + Σ_k c_k · (θ_k − θ_o), one coefficient per difference.
 
     In T_i the coefficients are γ_i·α_i (ability), −γ_i·β_i (source language) and η·μ_j (language j); outside every T_i they are

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 # The base, one model and a sum of this many float32 fit the second-level cache; smaller chunks would spend more on calls than they save.
 CHUNK_ELEMENTS = 1 << 17
@@ -18,6 +21,136 @@ _MAGNITUDE = np.uint32(
 )  # all bits of a float32 but the sign: as whole numbers they order like the magnitudes
 
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
+_BLOCK = 2048  # float32 values of a few arrays that stay in the first-level cache
+
+
+# numba makes whole numbers 64 bits wide wherever it calculates, and loops over them slow; these stay as narrow as they are
+@intrinsic
+def _widened(typing_context, bits):
+    """The float32 value of bf16 bits."""
+
+    def generate(context, builder, signature, arguments):
+        wide = builder.shl(builder.zext(arguments[0], ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
+        return builder.bitcast(wide, ir.FloatType())
+
+    return types.float32(types.uint16), generate
+
+
+@intrinsic
+def _narrowed(typing_context, value):
+    """The bits of the bf16 value nearest to a float32 value, ties to even."""
+
+    def generate(context, builder, signature, arguments):
+        wide = ir.IntType(32)
+        bits = builder.bitcast(arguments[0], wide)
+        odd = builder.and_(builder.lshr(bits, ir.Constant(wide, 16)), ir.Constant(wide, 1))
+        moved = builder.add(builder.add(bits, ir.Constant(wide, 0x7FFF)), odd)
+        return builder.trunc(builder.lshr(moved, ir.Constant(wide, 16)), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
+
+
+@intrinsic
+def _differs(typing_context, first, second):
+    """1 if two bf16 values, as bits, are different numbers, else 0 (+0 and −0 are the same)."""
+
+    def generate(context, builder, signature, arguments):
+        one, two = arguments
+        narrow = ir.IntType(16)
+        magnitude = builder.and_(builder.or_(one, two), ir.Constant(narrow, 0x7FFF))
+        nonzero = builder.icmp_unsigned("!=", magnitude, ir.Constant(narrow, 0))
+        return builder.zext(builder.and_(builder.icmp_unsigned("!=", one, two), nonzero), narrow)
+
+    return types.uint16(types.uint16, types.uint16), generate
+
+
+@intrinsic
+def _sum16(typing_context, first, second):
+    def generate(context, builder, signature, arguments):
+        return builder.add(*arguments)
+
+    return types.uint16(types.uint16, types.uint16), generate
+
+
+@intrinsic
+def _larger_magnitude(typing_context, largest, bits):
+    """The larger of a magnitude and of that of bf16 bits."""
+
+    def generate(context, builder, signature, arguments):
+        magnitude = builder.and_(arguments[1], ir.Constant(ir.IntType(16), 0x7FFF))
+        return builder.select(builder.icmp_unsigned(">", arguments[0], magnitude), arguments[0], magnitude)
+
+    return types.uint16(types.uint16, types.uint16), generate
+
+
+@intrinsic
+def _bf16_at(typing_context, address):
+    """The bf16 values, as bits, that begin at an address."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.IntType(16).as_pointer())
+
+    return types.CPointer(types.uint16)(types.uint64), generate
+
+
+@_jit
+def compare_bf16(values, base):
+    """How many bf16 values (as bits) differ from those of the base, and the largest magnitude (0x7F80 and more: not finite)."""
+    changed = 0
+    largest = np.uint16(0)
+    for first in range(0, values.size, _BLOCK):
+        differing = np.uint16(0)  # as narrow as the bits, so that the loop runs in vector registers
+        for i in range(first, min(first + _BLOCK, values.size)):
+            differing = _sum16(differing, _differs(values[i], base[i]))
+            largest = _larger_magnitude(largest, values[i])
+        changed += differing
+    return changed, largest
+
+
+@_jit
+def merge_bf16(base_bits, addresses, coefficients, mask_of, masks, out):
+    """θ_o + Σ_k c_k · (θ_k − θ_o), bf16 bits in and out, float32 between, rounded once; the order of additions is that of k.
+
+    θ_k begins at addresses[k]. Where mask_of[k] is no negative number, nothing is added outside of the mask of that row. Returns how
+    many values differ from the base, and whether all are finite; they are not if any value of an input is not, masked or not.
+    """
+    total = np.empty(_BLOCK, np.float32)
+    size = base_bits.size
+    changed = 0
+    largest = np.uint16(0)
+    for first in range(0, size, _BLOCK):
+        length = min(_BLOCK, size - first)
+        base = base_bits[first : first + length]
+        result = out[first : first + length]
+        total[:] = np.float32(0)
+        for k in range(addresses.size):
+            weights = numba.carray(_bf16_at(addresses[k]), size)[first : first + length]
+            coefficient = coefficients[k]
+            if mask_of[k] < 0:
+                for i in range(length):
+                    total[i] += coefficient * (_widened(weights[i]) - _widened(base[i]))
+            else:
+                mask = masks[mask_of[k], first : first + length]
+                for i in range(length):
+                    change = _widened(weights[i]) - _widened(base[i])
+                    # not a plain zero: a NaN stays one, and adding ±0 changes nothing
+                    total[i] += coefficient * (change if mask[i] else change * np.float32(0))
+        for i in range(length):
+            rounded = _narrowed(_widened(base[i]) + total[i])
+            result[i] = base[i] if total[i] == np.float32(0) else rounded
+        differing, high = compare_bf16(result, base)
+        changed += differing
+        largest = max(largest, high)
+    return changed, largest < 0x7F80
+
+
+@_jit
+def change_bf16(base_bits, weight_bits, out):
+    """θ_k − θ_o as float32, from bf16 bits."""
+    for i in range(out.size):
+        out[i] = _widened(weight_bits[i]) - _widened(base_bits[i])
 
 
 @_jit
@@ -77,19 +210,10 @@ def finish(base, total):
 
 
 @_jit
-def narrow_bf16(value_bits, base_bits, out):
-    """float32 bits rounded to the nearest bf16, ties to even. Returns (values that differ from `base_bits`, all are finite)."""
-    changed = 0
-    bad = np.uint32(0)
+def narrow_bf16(values, out):
+    """float32 values rounded to the bits of the nearest bf16, ties to even."""
     for i in range(out.size):
-        bits = value_bits[i]
-        rounded = np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
-        out[i] = rounded
-        # +0 and −0 are the same value
-        same = (rounded == base_bits[i]) | (((rounded | base_bits[i]) & np.uint16(0x7FFF)) == 0)
-        changed += not same
-        bad |= np.uint32((rounded & np.uint16(0x7F80)) == np.uint16(0x7F80))
-    return changed, bad == 0
+        out[i] = _narrowed(values[i])
 
 
 @_jit

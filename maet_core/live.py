@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from maet_core.dtypes import as_torch, code_of
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.merging.combine import Combiner
 from maet_core.merging.plan import Addend, MergePlan, plan_merge
@@ -88,9 +89,10 @@ class LiveModel:
                 scratch.combiner = Combiner(plan)
             self._addends[name] = None  # should the next lines fail, the tensor is computed again
             flat = self._parameters[name].view(-1)
+            code = code_of(flat.dtype)
             for start in range(0, flat.numel(), CHUNK_ELEMENTS):
                 stop = min(start + CHUNK_ELEMENTS, flat.numel())
-                flat[start:stop] = scratch.combiner.chunk(name, start, stop, flat.dtype)[0]
+                flat[start:stop] = as_torch(scratch.combiner.chunk(name, start, stop, code)[0], code)
             self._addends[name] = addends[name]
             return flat.numel()
 

@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from maet_core import kernels
 from maet_core.progress import Halted, Progress, each
@@ -28,12 +27,12 @@ class Cut:
     threshold: float
     tie_stop: int
 
-    def chosen(self, values: torch.Tensor, start: int) -> torch.Tensor:
+    def chosen(self, values: np.ndarray, start: int) -> np.ndarray:
         """Whether each of `values`, flat float32 from position `start`, is chosen: bool."""
-        chosen = np.empty(values.numel(), np.bool_)
+        chosen = np.empty(values.size, np.bool_)
         threshold = np.float32(self.threshold).view(np.uint32)
-        kernels.largest(values.cpu().numpy().view(np.uint32), threshold, self.tie_stop - start, chosen)
-        return torch.from_numpy(chosen).to(values.device)
+        kernels.largest(values.view(np.uint32), threshold, self.tie_stop - start, chosen)
+        return chosen
 
 
 def largest(

@@ -10,41 +10,23 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from maet_core import identity
+from maet_core import dtypes, identity
 from maet_core.errors import CheckpointError
+from maet_core.lazy import torch
 from maet_core.progress import each
-
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U64": torch.uint64,
-    "U32": torch.uint32,
-    "U16": torch.uint16,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
-MERGEABLE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a checkpoint: where its bytes lie (`start` to `stop` in `file`) and what they mean."""
+    """One tensor of a checkpoint: where its bytes lie (`start` to `stop` in `file`) and what they mean. `code` is the dtype as
+    safetensors calls it."""
 
     name: str
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    code: str
     file: Path
     start: int
     stop: int
@@ -54,13 +36,25 @@ class TensorInfo:
         return prod(self.shape)
 
     @property
+    def dtype(self) -> torch.dtype:
+        return dtypes.torch_dtype(self.code)
+
+    @property
+    def dtype_name(self) -> str:
+        return dtypes.NAMES[self.code]
+
+    @property
+    def itemsize(self) -> int:
+        return dtypes.HELD_AS[self.code].itemsize
+
+    @property
     def nbytes(self) -> int:
         return self.stop - self.start
 
     @property
     def mergeable(self) -> bool:
         """Whether the method's arithmetic applies: floating point of 16 bits or more."""
-        return self.dtype in MERGEABLE
+        return self.code in dtypes.MERGEABLE
 
 
 class SafetensorsFile:
@@ -74,26 +68,27 @@ class SafetensorsFile:
         self.digests: identity.BlockDigests | None = None
         self._descriptor: int | None = None
 
-    def read(
-        self, name: str, start: int = 0, stop: int | None = None, scratch: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Elements `start` to `stop` of a tensor, flat, in the stored dtype; the whole tensor in its shape if no range is given.
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Elements `start` to `stop` of a tensor, flat, in the stored dtype; the whole tensor in its shape if no range is given."""
+        info = self.tensors[name]
+        whole = stop is None and start == 0
+        values = dtypes.as_torch(self.values(name, start, info.numel if stop is None else stop), info.code)
+        return values.reshape(info.shape) if whole else values
+
+    def values(self, name: str, start: int, stop: int, scratch: np.ndarray | None = None) -> np.ndarray:
+        """Elements `start` to `stop` of a tensor, flat, as numpy holds the dtype (bf16: its bits).
 
         `scratch` (uint8, large enough) holds the result where a loop reads many ranges: fresh memory costs more than the read.
         """
         info = self.tensors[name]
-        whole = stop is None and start == 0
-        stop = info.numel if stop is None else stop
-        if scratch is None:
-            buffer = torch.empty(stop - start, dtype=info.dtype)
-        else:
-            buffer = scratch[: (stop - start) * info.dtype.itemsize].view(info.dtype)
-        if buffer.numel():
-            data, offset = memoryview(buffer.view(torch.uint8).numpy()), start * info.dtype.itemsize
+        size = (stop - start) * info.itemsize
+        buffer = np.empty(size, np.uint8) if scratch is None else scratch[:size]
+        if size:
+            data, offset = memoryview(buffer), start * info.itemsize
             self._fill(data, info.start + offset)
             if self.digests is not None:
                 self.digests.saw(name, info.nbytes, offset, data)
-        return buffer.reshape(info.shape) if whole else buffer
+        return buffer.view(dtypes.HELD_AS[info.code])
 
     def hash_in_passing(self) -> None:
         """From now on what is read is hashed as well; without effect if the digests are known."""
@@ -112,9 +107,9 @@ class SafetensorsFile:
 
     def _digest(self, info: TensorInfo) -> str:
         seen = self.digests.digest(info.name, info.nbytes)
-        step = identity.BLOCK_BYTES // info.dtype.itemsize
+        step = identity.BLOCK_BYTES // info.itemsize
         for start in range(0, info.numel if seen is None else 0, step):
-            self.read(info.name, start, min(start + step, info.numel))
+            self.values(info.name, start, min(start + step, info.numel))
         return seen or self.digests.digest(info.name, info.nbytes)
 
     def _fill(self, target: memoryview, offset: int) -> None:
@@ -153,7 +148,8 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     try:
         for name, entry in header.items():
             start, stop = (8 + length + offset for offset in entry["data_offsets"])
-            tensors[name] = TensorInfo(name, tuple(entry["shape"]), DTYPES[entry["dtype"]], path, start, stop)
+            dtypes.HELD_AS[entry["dtype"]]  # a KeyError for one that is unknown
+            tensors[name] = TensorInfo(name, tuple(entry["shape"]), entry["dtype"], path, start, stop)
             end = max(end, stop)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: tensor {name} has a header entry that cannot be read ({error!r})") from error

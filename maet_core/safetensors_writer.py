@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
-import torch
+import numpy as np
 
+from maet_core.dtypes import HELD_AS, code_of
 from maet_core.errors import OutputError
-from maet_core.safetensors_file import DTYPE_CODES
+from maet_core.lazy import torch
 
-Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+Layout = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Tensor name to dtype, by its code in safetensors (`BF16`), and shape."""
 
 
 class SafetensorsWriter:
@@ -47,13 +49,13 @@ class SafetensorsWriter:
             raise output_error(self.path, error) from error
         return self
 
-    def begin(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    def begin(self, name: str, code: str, shape: tuple[int, ...]) -> None:
         if self._missing_bytes:
             raise RuntimeError(f"{self.path}: the tensor before {name} lacks {self._missing_bytes} bytes")
         start = self.bytes_written
-        self._missing_bytes = prod(shape) * dtype.itemsize
+        self._missing_bytes = prod(shape) * HELD_AS[code].itemsize
         offsets = [start, start + self._missing_bytes]
-        self._entries[name] = {"dtype": DTYPE_CODES[dtype], "shape": list(shape), "data_offsets": offsets}
+        self._entries[name] = {"dtype": code, "shape": list(shape), "data_offsets": offsets}
 
     def append(self, chunk: torch.Tensor) -> None:
         data = memoryview(chunk.contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -65,7 +67,7 @@ class SafetensorsWriter:
         self._missing_bytes -= len(data)
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        self.begin(name, tensor.dtype, tuple(tensor.shape))
+        self.begin(name, code_of(tensor.dtype), tuple(tensor.shape))
         if tensor.numel():
             self.append(tensor)
 
@@ -99,9 +101,9 @@ class PlacedSafetensors:
         self.path = path
         entries, offset = {}, 0
         for name in storage_order(layout):
-            dtype, shape = layout[name]
-            size = prod(shape) * dtype.itemsize
-            entries[name] = {"dtype": DTYPE_CODES[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}
+            code, shape = layout[name]
+            size = prod(shape) * HELD_AS[code].itemsize
+            entries[name] = {"dtype": code, "shape": list(shape), "data_offsets": [offset, offset + size]}
             offset += size
         header = json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":")).encode()
         header += b" " * (-len(header) % 8)
@@ -116,10 +118,10 @@ class PlacedSafetensors:
         except OSError as error:
             raise output_error(path, error) from error
 
-    def write(self, name: str, start: int, values: torch.Tensor) -> None:
-        """Puts flat `values` at element `start` of a tensor."""
-        data = memoryview(values.view(torch.uint8).numpy())
-        offset = self._starts[name] + start * values.dtype.itemsize
+    def write(self, name: str, start: int, values: np.ndarray) -> None:
+        """Puts flat `values` (bf16: as bits) at element `start` of a tensor."""
+        data = memoryview(values.view(np.uint8))
+        offset = self._starts[name] + start * values.itemsize
         try:
             while data:
                 written = os.pwrite(self._descriptor, data, offset)
@@ -149,7 +151,7 @@ def _reserve(descriptor: int, size: int) -> None:
 
 def storage_order(layout: Layout) -> list[str]:
     """Wide dtypes first, then by name: every tensor starts aligned to its own width, as the safetensors library keeps it."""
-    return sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
+    return sorted(layout, key=lambda name: (-HELD_AS[layout[name][0]].itemsize, name))
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -160,7 +162,7 @@ def output_error(path: Path, error: OSError) -> OutputError:
 
 def _header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
     entries = {
-        name: {"dtype": DTYPE_CODES[dtype], "shape": list(shape), "data_offsets": [0, 0]}
-        for name, (dtype, shape) in layout.items()
+        name: {"dtype": code, "shape": list(shape), "data_offsets": [0, 0]}
+        for name, (code, shape) in layout.items()
     }
     return json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":")).encode()

@@ -13,7 +13,6 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
-import torch
 
 from maet_core import equations, kernels
 from maet_core.anatomy import Place
@@ -114,17 +113,17 @@ class Measured:
         sources = self.sources.with_coefficients(recipe)
         inner = ability_square = language_square = 0.0
         for start, stop, base in _chunks(sources, name):
-            own = sources.abilities[ability].chunk(name, start, stop, base)
+            own = sources.abilities[ability].values(name, start, stop, base)
             parts = [
-                (settings.mu, sources.languages[key].chunk(name, start, stop, base))
+                (settings.mu, sources.languages[key].values(name, start, stop, base))
                 for key, settings in recipe.languages.items()
                 if settings.mu != 0 and sources.languages[key].touches(name)
             ]
-            own = own.double()
+            own = own.astype(np.float64)
             ability_square += float(own @ own)
             total = equations.language_sum(parts)
             if total is not None:
-                total = total.double()
+                total = total.astype(np.float64)
                 language_square += float(total @ total)
                 inner += float(own @ total)
         return inner, ability_square, language_square
@@ -148,11 +147,10 @@ def _inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
     grams: dict[str, np.ndarray] = {}
     for start, stop, base in _chunks(sources, name) if touching else ():
         languages = [
-            part.chunk(name, start, stop, base) if part.touches(name) else None for part in sources.languages.values()
+            part.values(name, start, stop, base) if part.touches(name) else None for part in sources.languages.values()
         ]
         for key, weights in touching.items():
-            own = [weights.part_chunk(part, name, start, stop, base) for part in weights.parts]
-            vectors = [None if vector is None else vector.numpy() for vector in (*own, *languages)]
+            vectors = (*weights.part_values(name, start, stop, base), *languages)
             gram = grams.setdefault(key, np.zeros((len(vectors), len(vectors))))
             for i, first in enumerate(vectors):
                 for j, second in enumerate(vectors[: i + 1]):
@@ -161,13 +159,13 @@ def _inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
     return {key: np.tril(gram) + np.tril(gram, -1).T for key, gram in grams.items()}
 
 
-def _chunks(sources: Sources, name: str) -> Iterator[tuple[int, int, torch.Tensor]]:
+def _chunks(sources: Sources, name: str) -> Iterator[tuple[int, int, np.ndarray]]:
     """(start, stop, base values) over one tensor, in the precision of the merge."""
-    total, dtype = sources.base.tensors[name].numel, sources.precision(name)
+    total, precision = sources.base.tensors[name].numel, sources.precision(name)
     for start in range(0, total, kernels.CHUNK_ELEMENTS):
         stop = min(start + kernels.CHUNK_ELEMENTS, total)
-        stored = sources.base.read(name, start, stop).reshape(-1)
-        yield start, stop, widened(stored, sources.base.source, name, start, dtype)
+        stored = sources.base.values(name, start, stop)
+        yield start, stop, widened(stored, sources.base.source, name, start, precision)
 
 
 def choose(

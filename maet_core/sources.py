@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from maet_core.checkpoints import Checkpoint
-from maet_core.differences import Difference, Models, locate_source
+from maet_core.differences import Difference, Models, locate_source, widest
 from maet_core.errors import MaetError, PackError, RecipeError, ScoresError
 from maet_core.identity import file_stamp
 from maet_core.importance import KeyNeurons, SavedScores, locate, select_key_neurons
@@ -96,10 +96,10 @@ class Sources:
         for file in self.files:
             file.hash_in_passing()
 
-    def precision(self, name: str) -> torch.dtype:
+    def precision(self, name: str) -> np.dtype:
         """The dtype in which a tensor is accumulated: float64 where an input is, else float32."""
-        dtypes = [part.precision(name) for part in self.differences if part.touches(name)]
-        return torch.float64 if torch.float64 in (self.base.tensors[name].dtype, *dtypes) else torch.float32
+        codes = [part.code(name) for part in self.differences if part.touches(name)]
+        return widest(self.base.tensors[name].code, *codes)
 
     def identities(self) -> dict[str, str]:
         """Identity hash of every input, by the source that the recipe names."""

@@ -160,7 +160,7 @@ class Workspace:
             return Entry(relative, "checkpoint", 0, problem=_shorten(error, path))
         dtypes = Counter()
         for info in checkpoint.tensors.values():
-            dtypes[str(info.dtype).removeprefix("torch.")] += info.numel
+            dtypes[info.dtype_name] += info.numel
         return Entry(
             relative,
             "checkpoint",
@@ -297,7 +297,7 @@ def _describe_pack(relative: str, path: Path) -> Entry:
 
 
 def _describe_file(relative: str, kind: str, architecture: str, path: Path, tensors: dict) -> Entry:
-    dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in tensors.values()})
+    dtypes = sorted({info.dtype_name for info in tensors.values()})
     nbytes, parameters = sum(info.nbytes for info in tensors.values()), sum(info.numel for info in tensors.values())
     return Entry(relative, kind, nbytes, architecture, parameters, " + ".join(dtypes), location=path)
 

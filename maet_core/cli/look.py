@@ -22,7 +22,7 @@ def inspect(model: str, as_json: bool) -> None:
     dtypes: Counter[str] = Counter()
     tensors = []
     for name, info in checkpoint.tensors.items():
-        dtype, place = str(info.dtype).removeprefix("torch."), anatomy.place(name)
+        dtype, place = info.dtype_name, anatomy.place(name)
         dtypes[dtype] += info.numel
         tensors.append(
             {

@@ -8,11 +8,11 @@ import re
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-import torch
 import xxhash
 
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError
+from maet_core.lazy import torch
 from maet_core.safetensors_file import SafetensorsFile
 
 _WRAPPER = "base_model.model."
@@ -72,13 +72,17 @@ class Adapter:
     def touches(self, name: str) -> bool:
         return name in self._pairs or name in self._replacements
 
-    def dtype(self, name: str) -> torch.dtype:
+    def code(self, name: str) -> str:
         key = self._replacements.get(name) or self._pairs[name]["B"]
-        return self.file.tensors[key].dtype
+        return self.file.tensors[key].code
+
+    def replaces(self, name: str) -> bool:
+        """Whether the adapter holds the tensor's new values, and no low-rank update."""
+        return name in self._replacements
 
     def replacement(self, name: str) -> torch.Tensor | None:
         """The values of a fully saved module or bias; None where the tensor has a low-rank update instead."""
-        return self._read(self._replacements[name]) if name in self._replacements else None
+        return self._read(self._replacements[name]) if self.replaces(name) else None
 
     def scaling(self, name: str) -> float:
         """alpha / r, or alpha / √r when the adapter is rank-stabilized; patterns name single modules."""
@@ -87,8 +91,8 @@ class Adapter:
         alpha = _pattern_value(self.config.get("alpha_pattern"), module, self.config["lora_alpha"])
         return alpha / rank**0.5 if self.config.get("use_rslora") else alpha / rank
 
-    def _update(self, name: str, dtype: torch.dtype) -> torch.Tensor:
-        pair = self._pairs[name]
+    def _update(self, name: str, precision: str) -> torch.Tensor:
+        pair, dtype = self._pairs[name], getattr(torch, precision)
         first, second = self._read(pair["A"]).to(dtype), self._read(pair["B"]).to(dtype)
         product = second @ first
         if "embedding" in pair or self.config.get("fan_in_fan_out"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NoReturn
 
 import numpy as np
-import torch
 
 from maet_core import kernels
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError
+from maet_core.lazy import torch
 from maet_core.safetensors_file import SafetensorsFile
 
 
@@ -34,53 +35,76 @@ class Difference(ABC):
         """False where the difference is known to be zero everywhere."""
 
     @abstractmethod
-    def precision(self, name: str) -> torch.dtype:
-        """float64 where the stored values are, else float32."""
+    def code(self, name: str) -> str:
+        """The dtype of the stored values, as safetensors calls it."""
+
+    @abstractmethod
+    def holds_difference(self, name: str) -> bool:
+        """Whether what is stored of a tensor is a difference already, and not weights."""
 
     @abstractmethod
     def stored(
-        self, name: str, start: int, stop: int, dtype: torch.dtype, scratch: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, bool]:
-        """Elements `start` to `stop`, flat, as stored, and whether they are a difference already or weights.
+        self, name: str, start: int, stop: int, precision: np.dtype, scratch: np.ndarray | None = None
+    ) -> tuple[np.ndarray, bool]:
+        """Elements `start` to `stop`, flat, as stored (bf16: as bits), and what `holds_difference` says.
 
-        `dtype` is the precision in which values that must be computed (low-rank updates) are; what is read may lie in `scratch`
-        (see `SafetensorsFile.read`).
+        Values that must be computed (low-rank updates) are, in `precision`; what is read may lie in `scratch` (see
+        `SafetensorsFile.values`).
         """
 
-    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
-        """Elements `start` to `stop` of the flattened difference, in the dtype (float32 or float64) and on the device of
-        `base_chunk`, which holds the base's values of that range. Raises CheckpointError for a NaN or an infinity."""
-        values, is_difference = self.stored(name, start, stop, base_chunk.dtype)
-        values = widened(values, self.source, name, start, base_chunk.dtype).to(base_chunk.device)
-        return values if is_difference else values.sub_(base_chunk)
+    def values(self, name: str, start: int, stop: int, base_values: np.ndarray) -> np.ndarray:
+        """Elements `start` to `stop` of the flattened difference, in the dtype (float32 or float64) of `base_values`, which holds
+        the base's values of that range. Raises CheckpointError for a NaN or an infinity."""
+        stored, is_difference = self.stored(name, start, stop, base_values.dtype)
+        values = widened(stored, self.source, name, start, base_values.dtype)
+        if not is_difference:
+            values -= base_values
+        return values
 
-    def difference(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
+        """The same as a tensor, on the device of `base_chunk`."""
+        values = self.values(name, start, stop, base_chunk.cpu().numpy())
+        return torch.from_numpy(values).to(base_chunk.device)
+
+    def difference(self, name: str, start: int, stop: int) -> np.ndarray:
         """Elements `start` to `stop` of the flattened difference, float32 (float64 where an input is)."""
-        dtype = torch.promote_types(self.base.tensors[name].dtype, self.precision(name))
-        base = widened(self.base.read(name, start, stop).reshape(-1), self.base.source, name, start, dtype)
-        return self.chunk(name, start, stop, base)
+        precision = widest(self.base.tensors[name].code, self.code(name))
+        base = widened(self.base.values(name, start, stop), self.base.source, name, start, precision)
+        return self.values(name, start, stop, base)
+
+
+def widest(*codes: str) -> np.dtype:
+    """What values of these dtypes are added up in: float64 where one is, else float32."""
+    return np.dtype(np.float64 if "F64" in codes else np.float32)
 
 
 def widened(
-    values: torch.Tensor, source: str, name: str, start: int, dtype: torch.dtype, out: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Flat values of any stored dtype as float32 or float64 on the CPU, in `out` if it is given.
+    values: np.ndarray, source: str, name: str, start: int, precision: np.dtype, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Flat values of any mergeable dtype (bf16: as bits) as float32 or float64, in `out` if it is given.
 
     Raises CheckpointError with the position if one of them is NaN or infinite.
     """
     if out is None:
-        out = torch.empty(values.numel(), dtype=dtype)
-    if dtype == torch.float64:
-        out.copy_(values)
-        good = bool(torch.isfinite(out).all())
-    elif values.dtype == torch.bfloat16:
-        good = kernels.widen_bf16(values.view(torch.uint16).numpy(), out.numpy().view(np.uint32))
+        out = np.empty(values.size, precision)
+    if values.dtype != np.uint16:
+        with np.errstate(over="ignore"):  # float64 values that float32 cannot hold: the infinities are refused below
+            out[:] = values
+        good = kernels.all_finite(out.view(np.uint32)) if precision == np.float32 else bool(np.isfinite(out).all())
+    elif precision == np.float32:
+        good = kernels.widen_bf16(values, out.view(np.uint32))
     else:
-        out.copy_(values)
-        good = kernels.all_finite(out.numpy().view(np.uint32))
+        single = np.empty(values.size, np.float32)
+        good = kernels.widen_bf16(values, single.view(np.uint32))
+        out[:] = single
     if not good:
-        position = int((~torch.isfinite(out)).nonzero()[0])
-        raise CheckpointError(
-            f"{source}: tensor {name} holds {float(out[position])} at element {start + position}; the model is damaged, use an intact copy"
-        )
+        refuse_non_finite(out, source, name, start)
     return out
+
+
+def refuse_non_finite(values: np.ndarray, source: str, name: str, start: int) -> NoReturn:
+    """Raises CheckpointError with the position of the first NaN or infinity."""
+    position = int(np.flatnonzero(~np.isfinite(values))[0])
+    raise CheckpointError(
+        f"{source}: tensor {name} holds {float(values[position])} at element {start + position}; the model is damaged, use an intact copy"
+    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from maet_core.checkpoints import Checkpoint, is_adapter, locate_model, match_tensors
 from maet_core.differences.adapters import Adapter
 from maet_core.differences.difference import Difference
+from maet_core.dtypes import as_numpy
 from maet_core.errors import CheckpointError
 from maet_core.safetensors_file import SafetensorsFile
 
@@ -31,13 +32,16 @@ class CheckpointDifference(Difference):
     def touches(self, name: str) -> bool:
         return name in self.names and self.base.tensors[name].mergeable
 
-    def precision(self, name: str) -> torch.dtype:
-        return torch.promote_types(self.trained.tensors[self.names[name]].dtype, torch.float32)
+    def code(self, name: str) -> str:
+        return self.trained.tensors[self.names[name]].code
+
+    def holds_difference(self, name: str) -> bool:
+        return False
 
     def stored(
-        self, name: str, start: int, stop: int, dtype: torch.dtype, scratch: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, bool]:
-        return self.trained.read(self.names[name], start, stop, scratch).reshape(-1), False
+        self, name: str, start: int, stop: int, precision: np.dtype, scratch: np.ndarray | None = None
+    ) -> tuple[np.ndarray, bool]:
+        return self.trained.values(self.names[name], start, stop, scratch), False
 
 
 class AdapterDifference(Difference):
@@ -57,16 +61,19 @@ class AdapterDifference(Difference):
     def touches(self, name: str) -> bool:
         return self.adapter.touches(name)
 
-    def precision(self, name: str) -> torch.dtype:
-        return torch.promote_types(self.adapter.dtype(name), torch.float32)
+    def code(self, name: str) -> str:
+        return self.adapter.code(name)
+
+    def holds_difference(self, name: str) -> bool:
+        return not self.adapter.replaces(name)
 
     def stored(
-        self, name: str, start: int, stop: int, dtype: torch.dtype, scratch: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, bool]:
+        self, name: str, start: int, stop: int, precision: np.dtype, scratch: np.ndarray | None = None
+    ) -> tuple[np.ndarray, bool]:
         replacement = self.adapter.replacement(name)
         if replacement is not None:
-            return replacement.reshape(-1)[start:stop], False
-        return self.adapter.update(name, dtype).reshape(-1)[start:stop], True
+            return as_numpy(replacement.reshape(-1)[start:stop]), False
+        return self.adapter.update(name, precision.name).reshape(-1)[start:stop].numpy(), True
 
 
 class Models:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 
 from maet_core.checkpoints import Checkpoint
@@ -42,6 +43,8 @@ ATTRIBUTIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = 
 class HeldScores:
     """Scores in memory, float32; see `Scores`."""
 
+    magnitude_of = None
+
     def __init__(
         self, method: str, granularity: str, base: Checkpoint, details: dict[str, Any], values: dict[str, torch.Tensor]
     ):
@@ -55,6 +58,9 @@ class HeldScores:
             if stop is None and start == 0
             else self.values[name].reshape(-1)[start:stop].clone()
         )
+
+    def array(self, name: str, start: int, stop: int) -> np.ndarray:
+        return self.read(name, start, stop).numpy()
 
 
 def attribute(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
-import torch
 
 from maet_core import kernels
 from maet_core.counting import percent_count
+from maet_core.differences import Difference
 from maet_core.importance.scores import Scores, unit_axis
+from maet_core.lazy import torch
 from maet_core.progress import Halted, Progress, each
 from maet_core.ranking import Cut, largest
 
@@ -23,7 +24,7 @@ class KeyNeurons:
         self.scores, self.k1, self.scope = scores, k1, scope
         self.counts = counts
         self._cuts = cuts
-        self._units = lru_cache(maxsize=4)(self.neurons)  # some tensors' masks, for the threads that work on them
+        self._units = lru_cache(maxsize=4)(self._neurons)  # some tensors' masks, for the threads that work on them
 
     @cached_property
     def count(self) -> int:
@@ -35,41 +36,49 @@ class KeyNeurons:
 
     def neurons(self, name: str) -> torch.Tensor:
         """Whether each neuron of a tensor is key: bool, in the shape of its scores."""
-        shape = self.scores.shapes[name]
-        return self._chosen(name, 0, prod(shape)).reshape(shape)
+        return torch.from_numpy(self._neurons(name))
 
     def mask(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Whether each parameter belongs to a key neuron: bool, elements `start` to `stop` of the flattened tensor."""
+        stop = self.scores.base.tensors[name].numel if stop is None else stop
+        return torch.from_numpy(self.chosen(name, start, stop))
+
+    def chosen(
+        self, name: str, start: int, stop: int, change: Callable[[Difference], np.ndarray | None] | None = None
+    ) -> np.ndarray:
+        """The same as an array.
+
+        `change(difference)` gives what the caller has read of it in this range already, flat float32, or None: where the scores are
+        the magnitudes of that difference, nothing is read again.
+        """
         info = self.scores.base.tensors[name]
-        stop = info.numel if stop is None else stop
         if not self.counts.get(name):
-            return torch.zeros(stop - start, dtype=torch.bool)
+            return np.zeros(stop - start, np.bool_)
         if self.scores.granularity == "parameter":
-            return self._chosen(name, start, stop)
+            known = change(self.scores.magnitude_of) if change and self.scores.magnitude_of else None
+            return self._cuts[name].chosen(self.scores.array(name, start, stop) if known is None else known, start)
         axis = unit_axis(self.scores.base.anatomy.place(name), info.shape)
         return spread(self._units(name), info.shape, axis, start, stop)
 
-    def _chosen(self, name: str, start: int, stop: int) -> torch.Tensor:
-        return self._cuts[name].chosen(self.scores.read(name, start, stop), start)
+    def _neurons(self, name: str) -> np.ndarray:
+        shape = self.scores.shapes[name]
+        return self._cuts[name].chosen(self.scores.array(name, 0, prod(shape)), 0).reshape(shape)
 
 
-def spread(units: torch.Tensor, shape: tuple[int, ...], axis: int, start: int, stop: int) -> torch.Tensor:
+def spread(units: np.ndarray, shape: tuple[int, ...], axis: int, start: int, stop: int) -> np.ndarray:
     """One value per unit, for the parameters `start` to `stop` of the flattened tensor of `shape`."""
     if len(shape) == 1:
-        return units[start:stop]
+        return units[start:stop].copy()
     width = shape[-1]
     first, last = start // width, -(-stop // width)
     axis %= len(shape)
     if len(shape) == 2:
-        rows = units[first:last, None].expand(-1, width) if axis == 0 else units[None, :].expand(last - first, -1)
+        rows = units[first:last, None] if axis == 0 else units[None, :]
     else:
-        expert = torch.arange(first, last) // shape[1]
-        rows = (
-            units[expert]
-            if axis == 2
-            else units[expert, torch.arange(first, last) % shape[1]][:, None].expand(-1, width)
-        )
-    return rows.reshape(-1)[start - first * width : stop - first * width]
+        expert = np.arange(first, last) // shape[1]
+        rows = units[expert] if axis == 2 else units[expert, np.arange(first, last) % shape[1]][:, None]
+    spread_out = np.broadcast_to(rows, (last - first, width)).reshape(-1)
+    return spread_out[start - first * width : stop - first * width].copy()  # a view of one row could not be written to
 
 
 def select_key_neurons(
@@ -83,7 +92,7 @@ def select_key_neurons(
 
     def chunks(name: str) -> Iterator[tuple[int, np.ndarray]]:
         for start in range(0, sizes[name], kernels.CHUNK_ELEMENTS):
-            yield start, scores.read(name, start, min(start + kernels.CHUNK_ELEMENTS, sizes[name])).numpy()
+            yield start, scores.array(name, start, min(start + kernels.CHUNK_ELEMENTS, sizes[name]))
 
     if scope == "global":
         cuts, counts = largest(sizes, percent_count(k1, sum(sizes.values())), chunks, progress, halted)

@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
-import torch
 
 from maet_core import equations
 from maet_core.checkpoints import Checkpoint
@@ -98,37 +97,37 @@ def participating(base: Checkpoint, include: Iterable[str] = ()) -> list[str]:
 def value_change(base: Checkpoint, names: list[str], granularity: str, trained: Difference) -> ComputedScores:
     """I(θ_j) = |θ′_j − θ_j|; at `unit` granularity the L2 norm over the unit."""
 
-    def compute(name: str, start: int, stop: int) -> torch.Tensor:
+    def compute(name: str, start: int, stop: int) -> np.ndarray:
         if not trained.touches(name):
-            return torch.zeros(stop - start)
+            return np.zeros(stop - start, np.float32)
         if granularity == "parameter":
-            difference = trained.difference(name, start, stop)
-            return equations.importance(difference).float()
+            return equations.importance(trained.difference(name, start, stop)).astype(np.float32, copy=False)
         return _unit_norms(base, name, trained)
 
     details = {"trained": trained.identity}
-    return ComputedScores("value-change", granularity, base, names, details, compute)
+    magnitude_of = trained if granularity == "parameter" else None
+    return ComputedScores("value-change", granularity, base, names, details, compute, magnitude_of)
 
 
 @_locator("random", "random control", "the control of the same size", needs="seed")
 def random(base: Checkpoint, names: list[str], granularity: str, seed: int) -> ComputedScores:
     """Uniform numbers that depend on the seed and the tensor's name only."""
 
-    def compute(name: str, start: int, stop: int) -> torch.Tensor:
+    def compute(name: str, start: int, stop: int) -> np.ndarray:
         key = int.from_bytes(hashlib.sha256(f"{seed}\t{name}".encode()).digest()[:16], "little")
         # the generator gives four 64-bit words a step and each word two numbers: a range needs no numbers before it
         numbers = np.random.Philox(key=key).advance(start // 8)
         drawn = np.random.Generator(numbers).random(stop - start // 8 * 8, dtype=np.float32)
-        return torch.from_numpy(drawn[start % 8 :])
+        return drawn[start % 8 :]
 
     return ComputedScores("random", granularity, base, names, {"seed": seed}, compute)
 
 
-def _unit_norms(base: Checkpoint, name: str, trained: Difference, rows_bytes: int = 1 << 24) -> torch.Tensor:
+def _unit_norms(base: Checkpoint, name: str, trained: Difference, rows_bytes: int = 1 << 24) -> np.ndarray:
     """The L2 norm of every unit's value change, flat, from blocks of rows so that no whole tensor is in memory."""
     shape = base.tensors[name].shape
     axis = unit_axis(base.anatomy.place(name), shape) % len(shape)
-    squares = torch.zeros(score_shape(base, name, "unit"), dtype=torch.float64)
+    squares = np.zeros(score_shape(base, name, "unit"))
     matrices = shape[0] if len(shape) == 3 else 1
     height, width = (shape[-2], shape[-1]) if len(shape) > 1 else (shape[0], 1)
     step = max(1, rows_bytes // (4 * width))
@@ -137,9 +136,9 @@ def _unit_norms(base: Checkpoint, name: str, trained: Difference, rows_bytes: in
         for first in range(0, height, step):
             last = min(first + step, height)
             start, stop = (matrix * height + first) * width, (matrix * height + last) * width
-            change = trained.difference(name, start, stop).double().reshape(last - first, width).square()
+            change = np.square(trained.difference(name, start, stop).astype(np.float64).reshape(last - first, width))
             if axis == len(shape) - 2 or len(shape) == 1:
-                target[first:last] = change.sum(dim=1)
+                target[first:last] = change.sum(axis=1)
             else:
-                target += change.sum(dim=0)
-    return squares.sqrt().float().reshape(-1)
+                target += change.sum(axis=0)
+    return np.sqrt(squares).astype(np.float32).reshape(-1)

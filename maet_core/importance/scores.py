@@ -12,12 +12,14 @@ from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
+import numpy as np
 
 import maet_core
 from maet_core.anatomy import Place
 from maet_core.checkpoints import Checkpoint
+from maet_core.differences import Difference
 from maet_core.errors import CheckpointError, OutputError, ScoresError
+from maet_core.lazy import torch
 from maet_core.progress import Halted, Progress, tell
 from maet_core.safetensors_file import SafetensorsFile
 from maet_core.safetensors_writer import SafetensorsWriter, storage_order
@@ -30,7 +32,8 @@ class Scores(Protocol):
 
     `shapes` maps tensor names, sorted, to the shape of their scores: the tensor's own at `parameter` granularity; (units,) or
     (experts, units) at `unit` granularity. `read` returns float32 values ≥ 0 of that shape, or elements `start` to `stop` of the
-    flattened scores.
+    flattened scores; `array` returns such a range for numpy. `magnitude_of` is the difference whose absolute values the scores
+    are, parameter by parameter, if that is what they are.
     """
 
     method: str
@@ -38,8 +41,11 @@ class Scores(Protocol):
     base: Checkpoint
     shapes: dict[str, tuple[int, ...]]
     details: dict[str, Any]
+    magnitude_of: Difference | None
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor: ...
+
+    def array(self, name: str, start: int, stop: int) -> np.ndarray: ...
 
 
 class ComputedScores:
@@ -55,22 +61,26 @@ class ComputedScores:
         base: Checkpoint,
         names: list[str],
         details: dict[str, Any],
-        compute: Callable[[str, int, int], torch.Tensor],
+        compute: Callable[[str, int, int], np.ndarray],
+        magnitude_of: Difference | None = None,
     ):
+        self.magnitude_of = magnitude_of
         self.method, self.granularity, self.base, self.details = method, granularity, base, details
         self.shapes = {name: score_shape(base, name, granularity) for name in sorted(names)}
         self._compute = compute
         self._units = lru_cache(maxsize=len(names))(lambda name: compute(name, 0, prod(self.shapes[name])))
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        shape = self.shapes[name]
-        whole, stop = stop is None, prod(shape) if stop is None else stop
-        values = self._units(name)[start:stop] if self.granularity == "unit" else self._compute(name, start, stop)
-        return values.reshape(shape) if whole else values
+        return _as_asked(self, name, start, stop)
+
+    def array(self, name: str, start: int, stop: int) -> np.ndarray:
+        return self._units(name)[start:stop] if self.granularity == "unit" else self._compute(name, start, stop)
 
 
 class SavedScores:
     """Scores in a file that `save_scores` wrote. Raises ScoresError if the file is something else or is for another base."""
+
+    magnitude_of = None
 
     def __init__(self, path: str | Path, base: Checkpoint):
         self.path, self.base = Path(path), base
@@ -100,12 +110,22 @@ class SavedScores:
                 )
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        values = self._file.read(name, start, stop)
-        if not bool((values >= 0).all()) or bool(values.isinf().any()):
+        return _as_asked(self, name, start, stop)
+
+    def array(self, name: str, start: int, stop: int) -> np.ndarray:
+        values = self._file.values(name, start, stop)
+        if not (values >= 0).all() or np.isinf(values).any():
             raise ScoresError(
                 f"{self.path}: scores of {name} hold a NaN, an infinity or a negative value; locate again"
             )
-        return values.abs_()  # −0.0 would sort above everything by its bits
+        return np.abs(values, out=values)  # −0.0 would sort above everything by its bits
+
+
+def _as_asked(scores: Scores, name: str, start: int, stop: int | None) -> torch.Tensor:
+    """What `Scores.read` returns."""
+    shape = scores.shapes[name]
+    values = torch.from_numpy(scores.array(name, start, prod(shape) if stop is None else stop))
+    return values.reshape(shape) if stop is None else values
 
 
 def save_scores(
@@ -123,7 +143,7 @@ def save_scores(
         **scores.details,
         "maet_version": maet_core.__version__,
     }
-    layout = {name: (torch.float32, shape) for name, shape in scores.shapes.items()}
+    layout = {name: ("F32", shape) for name, shape in scores.shapes.items()}
     with SafetensorsWriter(path, layout, {"maet": json.dumps(details)}) as writer:
         for done, name in enumerate(storage_order(layout)):
             tell(progress, halted, "locating", done, len(layout))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import pandas as pd
-import torch
+from typing import TYPE_CHECKING
 
 from maet_core.anatomy import Place
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.importance.scores import unit_axis
+from maet_core.lazy import torch
+
+if TYPE_CHECKING:
+    import pandas as pd  # a third of a second, which a merge without tables need not wait for
 
 
 def cell_table(keys: KeyNeurons) -> pd.DataFrame:
@@ -16,6 +19,8 @@ def cell_table(keys: KeyNeurons) -> pd.DataFrame:
     Columns: layer (None outside the stack), module, kind, tensors (names), neurons, key_neurons (counts), density (key share,
     0 to 1), mean_importance. A fused tensor counts towards each of its modules; biases count with their weights.
     """
+    import pandas as pd
+
     anatomy = keys.scores.base.anatomy
     cells: dict[tuple[int | None, str], dict] = {}
     for name in keys.scores.shapes:
@@ -67,6 +72,8 @@ def unit_table(keys: KeyNeurons, layer: int | None, module: str) -> pd.DataFrame
     Columns: tensor, expert (None without experts), unit (index within the module), importance (the unit's score; at `parameter`
     granularity the L2 norm of its parameters' scores), key_neurons (how many neurons of the unit are key), neurons.
     """
+    import pandas as pd
+
     anatomy = keys.scores.base.anatomy
     tables = []
     for name in keys.scores.shapes:
@@ -93,6 +100,8 @@ def _parts(keys: KeyNeurons, place: Place, values: torch.Tensor, chosen: torch.T
 
 def _units(name: str, place: Place, values: torch.Tensor, chosen: torch.Tensor) -> pd.DataFrame:
     """`values` has the unit axis last; a stack of experts has the expert axis first."""
+    import pandas as pd
+
     stacked = values.ndim >= 2 and place.kind == "expert" and place.expert is None
     experts, width = values.shape[0] if stacked else 1, values.shape[-1]
     values = values.reshape(experts, -1, width).double()

@@ -5,78 +5,148 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import torch
 
-from maet_core import equations, kernels
-from maet_core.differences import widened
+from maet_core import dtypes, equations, kernels
+from maet_core.differences import Difference, widened
 from maet_core.errors import InputError
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.kernels import CHUNK_ELEMENTS
+from maet_core.lazy import torch
 from maet_core.merging.plan import Addend, MergePlan
 from maet_core.merging.vectors import StreamedVector, WeightedVector
 
 
 class Combiner:
-    """Scratch memory of one thread, and the merge on chunks of at most `CHUNK_ELEMENTS`.
+    """Scratch memory of one thread, and the merge on chunks, which it holds as long as they have at most `CHUNK_ELEMENTS`.
 
-    On the CPU sums in float32 run in compiled kernels; other devices, and float64, go through torch. The order of additions is
-    the same, and so is the result.
+    On the CPU sums in float32 run in compiled kernels, all-bf16 ones in a single one; other devices, and float64, go through
+    torch. The order of additions is the same, and so is the result.
     """
 
-    def __init__(self, plan: MergePlan, device: torch.device | str = "cpu"):
-        self.plan, self.device = plan, torch.device(device)
+    def __init__(self, plan: MergePlan, device: str = "cpu"):
+        self.plan, self.device = plan, device
         self._base, self._weights, self._total = (np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3))
-        self._of_tensor = lru_cache(maxsize=4)(lambda name: (plan.addends(name), plan.sources.precision(name)))
-        self._raw = [torch.empty(CHUNK_ELEMENTS * 8, dtype=torch.uint8) for _ in range(2)]
+        self._raw: list[np.ndarray] = []
+        self._of_tensor = lru_cache(maxsize=4)(self._look_up)
 
-    def chunk(self, name: str, start: int, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, int]:
-        """Elements `start` to `stop` of the merged tensor, flat, rounded once to `dtype`, and how many differ from the base.
+    def chunk(self, name: str, start: int, stop: int, code: str) -> tuple[np.ndarray, int]:
+        """Elements `start` to `stop` of the merged tensor, flat, rounded once to the dtype `code` (bf16: as bits), and how many
+        differ from the base.
 
-        The tensor is the caller's until the next call. Raises CheckpointError for a NaN or an infinity in an input, InputError
-        for a result that `dtype` cannot hold.
+        The values are the caller's until the next call. Raises CheckpointError for a NaN or an infinity in an input, InputError
+        for a result that the dtype cannot hold.
         """
         base = self.plan.sources.base
         name = base.tied_copies.get(name, name)
-        stored = base.read(name, start, stop, self._scratch(0, stop - start)).reshape(-1)
+        stored = base.values(name, start, stop, self._scratch(0, stop - start))
         if not base.tensors[name].mergeable:
             return stored, 0
-        addends, precision = self._of_tensor(name)
+        addends, all_bf16, single = self._of_tensor(name)
         if not self.plan.method.linear:
-            result, changed, fits = self._by_method(addends, name, start, stop, stored, dtype)
-        elif self.device.type == "cpu" and precision == torch.float32:
-            result, changed, fits = self._by_kernels(addends, name, start, stop, stored, dtype)
+            result, changed, fits = self._by_method(addends, name, start, stop, stored, code)
+        elif self.device == "cpu" and all_bf16 and code == "BF16":
+            result, changed, fits = self._by_one_kernel(addends, name, start, stop, stored)
+        elif self.device == "cpu" and single:
+            result, changed, fits = self._by_kernels(addends, name, start, stop, stored, code)
         else:
-            result, changed, fits = self._by_torch(addends, name, start, stop, stored, dtype)
+            result, changed, fits = self._by_torch(addends, name, start, stop, stored, code)
         if not fits:
             raise InputError(
-                f"output.dtype: the merged tensor {name} has a value beyond {torch.finfo(dtype).max:g}, the largest in {dtype}; "
-                "use smaller coefficients, or bfloat16"
+                f"output.dtype: the merged tensor {name} has a value beyond {dtypes.LARGEST[code]:g}, the largest in "
+                f"torch.{dtypes.NAMES[code]}; use smaller coefficients, or bfloat16"
             )
         return result, changed
 
-    def _scratch(self, which: int, size: int) -> torch.Tensor | None:
-        """Memory to read into: the base's (0) or a model's (1). Only the kernels' chunks are small enough for it."""
-        return self._raw[which] if size <= CHUNK_ELEMENTS else None
+    def _look_up(self, name: str) -> tuple[list[Addend] | list[WeightedVector], bool, bool]:
+        """What a tensor is made of; whether all of it is bf16 weights; whether it is added up in float32."""
+        sources, addends = self.plan.sources, self.plan.addends(name)
+        single = sources.precision(name) == np.float32
+        if not self.plan.method.linear:
+            return addends, False, single
+        codes = {addend.difference.code(name) for addend in addends} | {sources.base.tensors[name].code}
+        weights = not any(addend.difference.holds_difference(name) for addend in addends)
+        return addends, weights and codes == {"BF16"}, single
 
-    def _by_kernels(
-        self, addends: list[Addend], name: str, start: int, stop: int, stored: torch.Tensor, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, int, bool]:
+    def _scratch(self, which: int, size: int) -> np.ndarray | None:
+        """Memory to read into: the base's (0), an addend's (from 1). A range too large for it has fresh memory."""
+        if size > CHUNK_ELEMENTS:
+            return None
+        while len(self._raw) <= which:
+            self._raw.append(np.empty(CHUNK_ELEMENTS * 8, np.uint8))
+        return self._raw[which]
+
+    def _by_one_kernel(
+        self, addends: list[Addend], name: str, start: int, stop: int, stored: np.ndarray
+    ) -> tuple[np.ndarray, int, bool]:
         size = stop - start
-        base, total = self._base[:size], self._total[:size]
-        widened(stored, self.plan.sources.base.source, name, start, torch.float32, torch.from_numpy(base))
-        if not addends and dtype == stored.dtype:
-            return stored, 0, True
-        total.fill(0)
-        masks: dict[KeyNeurons, np.ndarray | None] = {}  # both differences of an ability have the same
+        weights = []
+        for position, addend in enumerate(addends, start=1):
+            scratch = self._scratch(position, size)
+            weights.append(addend.difference.stored(name, start, stop, np.dtype(np.float32), scratch)[0])
+        masks = self._masks(addends, weights, name, start, stop, stored)
+        rows = list(masks)
+        addresses = np.array([values.ctypes.data for values in weights], np.uint64)
+        mask_of = np.array([rows.index(addend.key_neurons) if addend.key_neurons else -1 for addend in addends], np.int64)
+        out = self._total.view(np.uint16)[:size] if size <= CHUNK_ELEMENTS else np.empty(size, np.uint16)
+        stacked = np.stack(list(masks.values())) if masks else np.empty((0, 0), np.bool_)
+        changed, fits = kernels.merge_bf16(stored, addresses, _coefficients(addends), mask_of, stacked, out)
+        if not fits:
+            self._refuse_non_finite(name, start, stop, stored, list(zip(addends, weights, strict=True)))
+        return out, int(changed), bool(fits)
+
+    def _masks(
+        self,
+        addends: list[Addend],
+        weights: list[np.ndarray],
+        name: str,
+        start: int,
+        stop: int,
+        stored: np.ndarray,
+    ) -> dict[KeyNeurons, np.ndarray]:
+        """The masks of all key neurons among the addends, without a second look at what has been read."""
+        masks: dict[KeyNeurons, np.ndarray] = {}
+        read = {addend.difference: values for addend, values in zip(addends, weights, strict=True)}
+
+        def change(difference: Difference) -> np.ndarray | None:
+            if difference not in read:
+                return None
+            out = np.empty(stop - start, np.float32) if stop - start > CHUNK_ELEMENTS else self._weights[: stop - start]
+            kernels.change_bf16(stored, read[difference], out)
+            return out
+
         for addend in addends:
-            values, is_difference = addend.difference.stored(name, start, stop, torch.float32, self._scratch(1, size))
-            weights = self._weights[:size]
-            widened(values, addend.difference.source, name, start, torch.float32, torch.from_numpy(weights))
-            with np.errstate(over="ignore"):  # an infinite coefficient shows in the result, and is refused there
-                coefficient = np.float32(addend.coefficient)
             keys = addend.key_neurons
             if keys is not None and keys not in masks:
-                masks[keys] = keys.mask(name, start, stop).numpy()
+                masks[keys] = keys.chosen(name, start, stop, change)
+        return masks
+
+    def _refuse_non_finite(
+        self, name: str, start: int, stop: int, stored: np.ndarray, weights: list[tuple[Addend, np.ndarray]]
+    ) -> None:
+        """Raises CheckpointError if it is an input that has the NaN or the infinity."""
+        widened(stored, self.plan.sources.base.source, name, start, np.dtype(np.float32))
+        for addend, values in weights:
+            widened(values, addend.difference.source, name, start, np.dtype(np.float32))
+
+    def _by_kernels(
+        self, addends: list[Addend], name: str, start: int, stop: int, stored: np.ndarray, code: str
+    ) -> tuple[np.ndarray, int, bool]:
+        size, single = stop - start, np.dtype(np.float32)
+        fresh = size > CHUNK_ELEMENTS
+        base, weights, total = (
+            np.empty(size, single) if fresh else scratch[:size] for scratch in (self._base, self._weights, self._total)
+        )
+        widened(stored, self.plan.sources.base.source, name, start, single, base)
+        if not addends and code == self.plan.sources.base.tensors[name].code:
+            return stored, 0, True
+        total.fill(0)
+        masks: dict[KeyNeurons, np.ndarray] = {}  # both differences of an ability have the same
+        for addend, coefficient in zip(addends, _coefficients(addends), strict=True):
+            values, is_difference = addend.difference.stored(name, start, stop, single, self._scratch(1, size))
+            widened(values, addend.difference.source, name, start, single, weights)
+            keys = addend.key_neurons
+            if keys is not None and keys not in masks:
+                masks[keys] = keys.chosen(name, start, stop)
             match is_difference, keys is not None:
                 case False, False:
                     kernels.add_weights(total, weights, base, coefficient)
@@ -86,51 +156,62 @@ class Combiner:
                     kernels.add_difference(total, weights, coefficient)
                 case True, True:
                     kernels.add_difference_masked(total, weights, coefficient, masks[keys])
-        return _finished(base, total, stored, dtype)
+        kernels.finish(base, total)
+        return _rounded(total, base, code)
 
     def _by_torch(
-        self, addends: list[Addend], name: str, start: int, stop: int, stored: torch.Tensor, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, int, bool]:
-        precision = self.plan.sources.precision(name)
-        base = widened(stored, self.plan.sources.base.source, name, start, precision).to(self.device)
+        self, addends: list[Addend], name: str, start: int, stop: int, stored: np.ndarray, code: str
+    ) -> tuple[np.ndarray, int, bool]:
+        sources = self.plan.sources
+        base = widened(stored, sources.base.source, name, start, sources.precision(name))
+        on_device = torch.from_numpy(base).to(self.device)
         terms = []
         for addend in addends:
-            difference = addend.difference.chunk(name, start, stop, base)
+            difference = addend.difference.chunk(name, start, stop, on_device)
             if addend.key_neurons is not None:
                 mask = addend.key_neurons.mask(name, start, stop).to(self.device)
                 difference = torch.where(mask, difference, 0)
             terms.append((addend.coefficient, difference))
-        return _rounded(equations.merged(base, terms), stored, dtype)
+        return _rounded_by_torch(equations.merged(on_device, terms), base, code)
 
     def _by_method(
-        self, vectors: list[WeightedVector], name: str, start: int, stop: int, stored: torch.Tensor, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, int, bool]:
+        self, vectors: list[WeightedVector], name: str, start: int, stop: int, stored: np.ndarray, code: str
+    ) -> tuple[np.ndarray, int, bool]:
         sources = self.plan.sources
-        base = widened(stored, sources.base.source, name, start, sources.precision(name)).to(self.device)
-        streamed = [StreamedVector(vector, sources.base, sources.cuts, name, start, stop, base) for vector in vectors]
+        base = widened(stored, sources.base.source, name, start, sources.precision(name))
+        on_device = torch.from_numpy(base).to(self.device)
+        streamed = [StreamedVector(vector, sources.base, sources.cuts, name, start, stop, on_device) for vector in vectors]
         if not streamed:
-            return _rounded(base, stored, dtype)
+            return _rounded_by_torch(on_device, base, code)
         merged_vector = self.plan.method.function(streamed, **self.plan.settings.parameters)
-        if base.device.type == "cpu" and base.dtype == torch.float32:
-            return _finished(base.numpy(), merged_vector.numpy(), stored, dtype)
-        return _rounded(equations.merged(base, [(1.0, merged_vector)]), stored, dtype)
+        if self.device == "cpu" and base.dtype == np.float32:
+            total = merged_vector.numpy()
+            kernels.finish(base, total)
+            return _rounded(total, base, code)
+        return _rounded_by_torch(equations.merged(on_device, [(1.0, merged_vector)]), base, code)
 
 
-def _finished(
-    base: np.ndarray, total: np.ndarray, stored: torch.Tensor, dtype: torch.dtype
-) -> tuple[torch.Tensor, int, bool]:
-    """base + total (which is overwritten), rounded; what `_rounded` returns."""
-    kernels.finish(base, total)
-    if dtype == torch.bfloat16 and stored.dtype == torch.bfloat16:
-        out = torch.empty(total.size, dtype=dtype)
-        bits = out.view(torch.uint16).numpy()
-        changed, fits = kernels.narrow_bf16(total.view(np.uint32), stored.view(torch.uint16).numpy(), bits)
-        return out, int(changed), bool(fits)
-    return _rounded(torch.from_numpy(total), stored, dtype)
+def _coefficients(addends: list[Addend]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # an infinite coefficient shows in the result, and is refused there
+        return np.array([addend.coefficient for addend in addends], np.float64).astype(np.float32)
 
 
-def _rounded(values: torch.Tensor, stored: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, int, bool]:
-    """(values in `dtype` on the CPU, how many differ from the base, whether all fit)."""
-    result = values.to(dtype)
-    changed = int((result != stored.to(dtype).to(result.device)).sum())
-    return result.cpu(), changed, bool(torch.isfinite(result).all())
+def _rounded(values: np.ndarray, base: np.ndarray, code: str) -> tuple[np.ndarray, int, bool]:
+    """(float32 values in the dtype `code`, how many differ from the base in that dtype, whether all fit)."""
+    if code == "BF16":
+        out, unchanged = np.empty(values.size, np.uint16), np.empty(values.size, np.uint16)
+        kernels.narrow_bf16(base, unchanged)
+        kernels.narrow_bf16(values, out)
+        changed, largest = kernels.compare_bf16(out, unchanged)
+        return out, int(changed), bool(largest < 0x7F80)
+    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused
+        out = values.astype(dtypes.HELD_AS[code], copy=False)
+        changed = np.count_nonzero(out != base.astype(out.dtype, copy=False))
+    return out, int(changed), bool(np.isfinite(out).all())
+
+
+def _rounded_by_torch(values: torch.Tensor, base: np.ndarray, code: str) -> tuple[np.ndarray, int, bool]:
+    dtype = dtypes.torch_dtype(code)
+    result, unchanged = values.to(dtype), torch.from_numpy(base).to(dtype)
+    changed = int((result != unchanged.to(result.device)).sum())
+    return dtypes.as_numpy(result.cpu()), changed, bool(torch.isfinite(result).all())

@@ -11,7 +11,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
 from ruamel.yaml import YAML
 
 from maet_core.differences import AdapterDifference, Difference
@@ -143,10 +142,10 @@ def _check_models(recipe: Recipe, sources: Sources) -> None:
 def _out_dtype(sources: Sources) -> str:
     if sources.recipe.output.dtype != "base":
         return sources.recipe.output.dtype
-    dtypes = {info.dtype for info in sources.base.tensors.values() if info.mergeable}
-    if len(dtypes) > 1 or torch.float64 in dtypes:
+    names = {info.dtype_name for info in sources.base.tensors.values() if info.mergeable}
+    if len(names) > 1 or "float64" in names:
         raise _inexpressible("output.dtype", "mergekit writes one dtype, and the base has others; name one")
-    return str(dtypes.pop()).removeprefix("torch.")
+    return names.pop()
 
 
 def _reference(source: str, field: str, sources: Sources) -> str:

@@ -10,20 +10,21 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 
 import maet_core
 from maet_core.checkpoints import Checkpoint
+from maet_core.dtypes import CODES
 from maet_core.errors import InputError
+from maet_core.lazy import torch
 from maet_core.merging.card import model_card
 from maet_core.merging.output import new_directory
 from maet_core.merging.plan import plan_merge
 from maet_core.merging.writer import nbytes, write_weights
 from maet_core.progress import Halted, Progress
 from maet_core.recipe import Recipe
+from maet_core.safetensors_writer import Layout
 from maet_core.sources import Sources
 
-_OUTPUT_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -85,32 +86,44 @@ def merge(
         bytes_read=sources.bytes_read,
         bytes_written=written,
         peak_bytes=peak,
-        device=str(target),
+        device=target,
         device_reason=reason,
     )
 
 
-def choose_device(wanted: str) -> tuple[torch.device, str]:
-    """The device that computes, and why. Raises InputError if the wanted one is not there."""
+def choose_device(wanted: str) -> tuple[str, str]:
+    """The device that computes, as torch calls it, and why. Raises InputError if the wanted one is not there.
+
+    Where the machine has no NVIDIA driver at all, torch is not even asked.
+    """
+    if wanted == "cpu":
+        return wanted, "asked for"
     if wanted == "auto":
-        if torch.cuda.is_available():
-            free, _ = torch.cuda.mem_get_info()
-            if free > 1 << 30:
-                return torch.device("cuda"), f"a CUDA card with {free / 2**30:.1f} GiB free"
-        return torch.device("cpu"), "no CUDA card with room; a merge is bound by the disk anyway"
+        if not _has_nvidia_driver():
+            return "cpu", "no CUDA card here"
+        if not torch.cuda.is_available():
+            return "cpu", "torch cannot use the CUDA card of this machine"
+        free, _ = torch.cuda.mem_get_info()
+        if free > 1 << 30:
+            return "cuda", f"a CUDA card with {free / 2**30:.1f} GiB free"
+        return "cpu", f"the CUDA card has only {free / 2**30:.1f} GiB free"
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(wanted.partition(":")[0]):
         raise InputError(
             f"--device: {wanted} is not available here; available: auto, {', '.join(d for d, ok in available.items() if ok)}"
         )
-    return torch.device(wanted), "asked for"
+    return wanted, "asked for"
 
 
-def output_layout(base: Checkpoint, recipe: Recipe) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+def _has_nvidia_driver() -> bool:
+    return sys.platform == "win32" or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+
+
+def output_layout(base: Checkpoint, recipe: Recipe) -> Layout:
     """Every tensor of the base with the dtype it is written in; what is no float keeps its own."""
-    dtype = _OUTPUT_DTYPES.get(recipe.output.dtype)
+    code = CODES.get(recipe.output.dtype)
     return {
-        name: ((dtype or info.dtype) if info.mergeable else info.dtype, info.shape)
+        name: ((code or info.code) if info.mergeable else info.code, info.shape)
         for name, info in base.tensors.items()
     }
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from maet_core import kernels
 from maet_core.checkpoints import Checkpoint
 from maet_core.counting import share_count
 from maet_core.differences import Difference, widened
+from maet_core.lazy import torch
 from maet_core.methods import MethodSettings
 from maet_core.methods.vectors import Vector
 from maet_core.ranking import Cuts, largest
@@ -58,17 +58,19 @@ class StreamedVector(Vector):
             return torch.full_like(self.values, bool(count), dtype=torch.bool)
         key = (self._vector.weights, self._name, self.values.dtype, count)
         cut = self._cuts.get(key, lambda: largest({self._name: numel}, count, self._magnitudes)[0][self._name])
-        return cut.chosen(self.values.float(), self._start)
+        chosen = cut.chosen(self.values.float().cpu().numpy(), self._start)
+        return torch.from_numpy(chosen).to(self.values.device)
 
     def row_ranks(self) -> torch.Tensor:
         shape = self._base.tensors[self._name].shape
         width = shape[-1] if shape else 1
         first, last = self._start // width * width, -(-self._stop // width) * width
-        values = self.values if (first, last) == (self._start, self._stop) else self._read(first, last)
-        ranks = np.empty(values.numel(), np.int32)
-        kernels.row_ranks(values.float().cpu().numpy().view(np.uint32), width, ranks)
+        whole = (first, last) == (self._start, self._stop)
+        values = self.values.cpu().numpy() if whole else self._read(first, last)
+        ranks = np.empty(values.size, np.int32)
+        kernels.row_ranks(values.astype(np.float32, copy=False).view(np.uint32), width, ranks)
         shares = torch.from_numpy(ranks).float() / (width - 1) if width > 1 else torch.full((len(ranks),), 0.5)
-        return shares[self._start - first : self._stop - first].to(values.device)
+        return shares[self._start - first : self._stop - first].to(self.values.device)
 
     def uniform(self, seed: int) -> torch.Tensor:
         seed_text = "\0".join((str(seed), self._vector.key, self._name))
@@ -77,13 +79,14 @@ class StreamedVector(Vector):
         kernels.uniform(np.uint64(key), self._start, numbers)
         return torch.from_numpy(numbers)
 
-    def _read(self, start: int, stop: int) -> torch.Tensor:
-        stored = self._base.read(self._name, start, stop).reshape(-1)
-        base = widened(stored, self._base.source, self._name, start, self.values.dtype)
-        return self._vector.weights.chunk(self._name, start, stop, base.to(self.values.device))
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        precision = np.dtype(np.float64 if self.values.dtype == torch.float64 else np.float32)
+        stored = self._base.values(self._name, start, stop)
+        base = widened(stored, self._base.source, self._name, start, precision)
+        return self._vector.weights.values(self._name, start, stop, base)
 
     def _magnitudes(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
         numel = self._base.tensors[name].numel
         for start in range(0, numel, kernels.CHUNK_ELEMENTS):
             values = self._read(start, min(start + kernels.CHUNK_ELEMENTS, numel))
-            yield start, values.float().cpu().numpy()
+            yield start, values.astype(np.float32, copy=False)

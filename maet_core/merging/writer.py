@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-
-import torch
+from math import prod
 
 from maet_core.checkpoints import INDEX_FILE
+from maet_core.dtypes import HELD_AS
 from maet_core.identity import BLOCK_BYTES
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.merging.combine import Combiner
@@ -38,7 +38,7 @@ def write_weights(
     plan: MergePlan,
     layout: Layout,
     partial: Partial,
-    device: torch.device,
+    device: str,
     progress: Progress | None = None,
     halted: Halted | None = None,
 ) -> dict[str, int]:
@@ -76,13 +76,13 @@ class _Work:
         files: list[PlacedSafetensors],
         shards: list[list[str]],
         partial: Partial,
-        device: torch.device,
+        device: str,
     ):
         self.plan, self.layout, self.files, self.partial, self.device = plan, layout, files, partial, device
         self.changed: Counter[str] = Counter(partial.done)
-        self.total = sum(torch.Size(shape).numel() for _, shape in layout.values())
+        self.total = sum(prod(shape) for _, shape in layout.values())
         self._missing = {
-            name: torch.Size(shape).numel() for name, (_, shape) in layout.items() if name not in partial.done
+            name: prod(shape) for name, (_, shape) in layout.items() if name not in partial.done
         }
         self._finished = {name: 0 for name, missing in self._missing.items() if missing == 0}
         self._blocks = self._all_blocks(shards)
@@ -117,7 +117,7 @@ class _Work:
 
     def _work(self) -> None:
         combiner = Combiner(self.plan, self.device)
-        step = CHUNK_ELEMENTS if self.device.type == "cpu" else BLOCK_ELEMENTS
+        step = CHUNK_ELEMENTS if self.device == "cpu" else BLOCK_ELEMENTS
         while (block := self._next()) is not None:
             changed = 0
             for start in range(block.start, block.stop, step):
@@ -165,12 +165,12 @@ def shard(layout: Layout, shard_bytes: int) -> list[list[str]]:
 
 
 def nbytes(layout: Layout, name: str) -> int:
-    dtype, shape = layout[name]
-    return torch.Size(shape).numel() * dtype.itemsize
+    code, shape = layout[name]
+    return prod(shape) * HELD_AS[code].itemsize
 
 
-def _threads(device: torch.device) -> int:
-    return threads() if device.type == "cpu" else 1
+def _threads(device: str) -> int:
+    return threads() if device == "cpu" else 1
 
 
 def _shard_name(position: int, count: int) -> str:

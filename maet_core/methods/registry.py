@@ -93,10 +93,10 @@ def method(name: str, paper: Paper, *, linear: bool = False, check: Callable[...
     the first line of its docstring is the summary; `check` is a pydantic validator over all parameters."""
 
     def register(function: Callable) -> Callable:
-        signature = inspect.signature(function, eval_str=True)
+        # not all annotations: torch, which those of the other arguments name, is not imported for the sake of a signature
         fields = {
-            key: (parameter.annotation, parameter.default)
-            for key, parameter in signature.parameters.items()
+            key: (eval(parameter.annotation, function.__globals__), parameter.default)
+            for key, parameter in inspect.signature(function).parameters.items()
             if parameter.kind is parameter.KEYWORD_ONLY
         }
         settings = create_model(

@@ -8,11 +8,10 @@ from operator import add
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from maet_core import kernels
+from maet_core.lazy import torch
 
 Density = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="Share of the values that is kept.")]
 Scale = Annotated[float, Field(allow_inf_nan=False, description="λ, which the merged task vector is multiplied by.")]
@@ -30,30 +29,30 @@ class Vector(ABC):
     """
 
     weight: float
-    values: Tensor
+    values: torch.Tensor
     """τ without the weight: flat, float32 or float64."""
 
     @abstractmethod
-    def largest(self, share: float) -> Tensor:
+    def largest(self, share: float) -> torch.Tensor:
         """Whether each value is among the `share` of the tensor's values with the largest magnitude (rounded half up; ties by
         position): bool. Magnitudes are compared in float32."""
 
     @abstractmethod
-    def row_ranks(self) -> Tensor:
+    def row_ranks(self) -> torch.Tensor:
         """The rank of each magnitude within its row of the stored tensor, from 0 (smallest) to 1 (largest), float32; 0.5 in a
         row of one. A tensor of one dimension is one row."""
 
     @abstractmethod
-    def uniform(self, seed: int) -> Tensor:
+    def uniform(self, seed: int) -> torch.Tensor:
         """Random numbers in [0, 1), float32, that depend on seed, vector, tensor and position alone."""
 
 
-def weighted_sum(parts: list[tuple[float, Tensor]]) -> Tensor:
+def weighted_sum(parts: list[tuple[float, torch.Tensor]]) -> torch.Tensor:
     """Σ_k w_k · τ_k, in the order given."""
     return reduce(add, (weight * values for weight, values in parts))
 
 
-def elect_and_fuse(parts: list[tuple[float, Tensor]], fuse: str) -> Tensor:
+def elect_and_fuse(parts: list[tuple[float, torch.Tensor]], fuse: str) -> torch.Tensor:
     """Sign election and disjoint merge of TIES: each value of the result is made of those w_k·τ_k alone whose sign is that of
     Σ_k w_k·τ_k (+ where the sum is zero).
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 
 from maet_core import equations
 from maet_core.differences import Difference
 from maet_core.importance.key_neurons import KeyNeurons
+from maet_core.lazy import torch
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,29 @@ class AbilityWeights:
     def parts(self) -> list[Difference]:
         return [self.ability] if self.source_language is None else [self.ability, self.source_language]
 
-    def part_chunk(self, part: Difference, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
-        """Elements `start` to `stop` of one of the two differences, zero outside the key neurons."""
-        if not part.touches(name):
-            return torch.zeros_like(base_chunk)
-        values = part.chunk(name, start, stop, base_chunk)
-        if self.key_neurons is None:
-            return values
-        return torch.where(self.key_neurons.mask(name, start, stop).to(values.device), values, 0)
+    def values(self, name: str, start: int, stop: int, base_values: np.ndarray) -> np.ndarray:
+        """Elements `start` to `stop` of the flattened R(A), in the dtype of `base_values`, the base's values of that range."""
+        wanted = self.parts if self.beta != 0 else self.parts[:1]
+        return equations.ability_weights(
+            *self.part_values(name, start, stop, base_values, wanted), *[None] * (2 - len(wanted)), self.alpha, self.beta
+        )
 
     def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
-        """Elements `start` to `stop` of the flattened R(A), in the dtype of `base_chunk`."""
-        ability = self.part_chunk(self.ability, name, start, stop, base_chunk)
-        source = None
-        if self.source_language is not None and self.beta != 0:
-            source = self.part_chunk(self.source_language, name, start, stop, base_chunk)
-        return equations.ability_weights(ability, source, self.alpha, self.beta)
+        """The same as a tensor, on the device of `base_chunk`."""
+        return torch.from_numpy(self.values(name, start, stop, base_chunk.cpu().numpy())).to(base_chunk.device)
+
+    def part_values(
+        self, name: str, start: int, stop: int, base_values: np.ndarray, parts: list[Difference] | None = None
+    ) -> list[np.ndarray]:
+        """The differences of Eq. 2 (all, or the ones in `parts`), zero outside the key neurons."""
+        found = {
+            part: part.values(name, start, stop, base_values) if part.touches(name) else np.zeros_like(base_values)
+            for part in self.parts
+            if parts is None or part in parts
+        }
+        if self.key_neurons is not None:
+            known = found.get if base_values.dtype == np.float32 else None
+            others = ~self.key_neurons.chosen(name, start, stop, known)
+            for values in found.values():
+                values[others] = 0
+        return [found[part] for part in (self.parts if parts is None else parts)]

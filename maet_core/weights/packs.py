@@ -12,12 +12,13 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
+import numpy as np
 
 import maet_core
 from maet_core.checkpoints import Checkpoint
-from maet_core.differences import Difference, widened
+from maet_core.differences import Difference, widened, widest
 from maet_core.errors import CheckpointError, OutputError, PackError
+from maet_core.lazy import torch
 from maet_core.progress import Halted, Progress, tell
 from maet_core.safetensors_file import SafetensorsFile
 from maet_core.safetensors_writer import SafetensorsWriter
@@ -54,18 +55,17 @@ def write_pack(
     }
     layout = {}
     for name in names:
-        layout[name + _SEPARATOR + "columns.index"] = (torch.int64, (base.tensors[name].numel,))
-        layout[name + _SEPARATOR + "columns.value"] = (torch.float64, base.tensors[name].shape)
+        layout[name + _SEPARATOR + "columns.index"] = ("I64", (base.tensors[name].numel,))
+        layout[name + _SEPARATOR + "columns.value"] = ("F64", base.tensors[name].shape)
     parts = weights.parts if isinstance(weights, AbilityWeights) else [weights]
     tensors = values = 0
     with SafetensorsWriter(path, layout, {"maet": json.dumps(head)}) as writer:
         for done, name in enumerate(names):
             tell(progress, halted, "packing", done, len(names))
             info = base.tensors[name]
-            precision = [part.precision(name) for part in parts if part.touches(name)]
-            dtype = torch.float64 if torch.float64 in (info.dtype, *precision) else torch.float32
-            base_values = widened(base.read(name).reshape(-1), base.source, name, 0, dtype)
-            tensor = weights.chunk(name, 0, info.numel, base_values).reshape(info.shape)
+            precision = widest(info.code, *(part.code(name) for part in parts if part.touches(name)))
+            base_values = widened(base.values(name, 0, info.numel), base.source, name, 0, precision)
+            tensor = torch.from_numpy(weights.values(name, 0, info.numel, base_values)).reshape(info.shape)
             stored = _smallest(tensor)
             for form, content in stored.items():
                 writer.add(name + _SEPARATOR + form, content)
@@ -126,29 +126,38 @@ class PackDifference(Difference):
     def touches(self, name: str) -> bool:
         return name in self._forms
 
-    def precision(self, name: str) -> torch.dtype:
+    def code(self, name: str) -> str:
         form = self._forms[name]
-        return self._file.tensors[name + _SEPARATOR + (form if form == "dense" else form + ".value")].dtype
+        return self._file.tensors[name + _SEPARATOR + (form if form == "dense" else form + ".value")].code
+
+    def holds_difference(self, name: str) -> bool:
+        return True
 
     def stored(
-        self, name: str, start: int, stop: int, dtype: torch.dtype, scratch: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, bool]:
+        self, name: str, start: int, stop: int, precision: np.dtype, scratch: np.ndarray | None = None
+    ) -> tuple[np.ndarray, bool]:
         if self._forms[name] == "dense":
-            return self._file.read(name + _SEPARATOR + "dense", start, stop, scratch).reshape(-1), True
-        return self._tensor(name).reshape(-1)[start:stop], True
+            return self._file.values(name + _SEPARATOR + "dense", start, stop, scratch), True
+        return self._tensor(name)[start:stop], True
 
-    def _expand(self, name: str) -> torch.Tensor:
+    def _expand(self, name: str) -> np.ndarray:
         form, shape = self._forms[name], self.base.tensors[name].shape
-        index = self._file.read(f"{name}{_SEPARATOR}{form}.index").long()
-        values = self._file.read(f"{name}{_SEPARATOR}{form}.value")
+        index, values = self._content(f"{name}{_SEPARATOR}{form}.index"), self._content(f"{name}{_SEPARATOR}{form}.value")
         limit = prod(shape) if form == "scattered" else shape[_FORM_AXES[form]]
-        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < limit:
+        if index.size and not 0 <= int(index.min()) <= int(index.max()) < limit:
             raise self._damaged(name)
-        tensor = values.new_zeros(shape)
+        tensor = np.zeros(shape, values.dtype)
         if form == "scattered":
-            tensor.view(-1)[index] = values
-            return tensor
-        return tensor.index_copy_(_FORM_AXES[form], index, values)
+            tensor.reshape(-1)[index] = values
+        elif form == "rows":
+            tensor[index] = values
+        else:
+            tensor[:, index] = values
+        return tensor.reshape(-1)
+
+    def _content(self, key: str) -> np.ndarray:
+        info = self._file.tensors[key]
+        return self._file.values(key, 0, info.numel).reshape(info.shape)
 
     def _check_shapes(self, name: str, form: str) -> None:
         """Whether the parts of a tensor's form are there and fit each other and the base."""
@@ -162,7 +171,7 @@ class PackDifference(Difference):
             good = (
                 index is not None
                 and values is not None
-                and index.dtype in (torch.int32, torch.int64)
+                and index.code in ("I32", "I64")
                 and len(index.shape) == 1
             )
             if good and form == "scattered":
@@ -173,7 +182,7 @@ class PackDifference(Difference):
                 good = good and values.shape == tuple(
                     index.numel if i == axis else size for i, size in enumerate(shape)
                 )
-        if not good or values.dtype not in (torch.float32, torch.float64):
+        if not good or values.code not in ("F32", "F64"):
             raise self._damaged(name)
 
     def _damaged(self, name: str) -> PackError:
