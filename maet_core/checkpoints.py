@@ -128,8 +128,7 @@ class Checkpoint:
         for file in self._files.values():
             digests |= file.tensor_digests()
         lines = "".join(
-            f"{name}\t{info.code}\t{list(info.shape)}\t{digests[name]}\n"
-            for name, info in self.tensors.items()
+            f"{name}\t{info.code}\t{list(info.shape)}\t{digests[name]}\n" for name, info in self.tensors.items()
         )
         return "xxh3-" + xxhash.xxh3_128_hexdigest(lines.encode())
 
@@ -190,11 +189,7 @@ def match_tensors(base: Checkpoint, other: Checkpoint) -> dict[str, str]:
     for name in set(other.tensors) - set(names.values()):
         if _BUFFERS.search(name) or not other.tensors[name].mergeable:
             continue
-        if (
-            other.tied_head
-            and name == other.tied_head[0]
-            and _same_values(other, name, other.tied_head[1])
-        ):
+        if other.tied_head and name == other.tied_head[0] and _same_values(other, name, other.tied_head[1]):
             continue
         raise CheckpointError(
             f"{other.source}: tensor {name} has no counterpart in the base {base.source}, so what was learned there would be lost"

@@ -162,7 +162,6 @@ def output_error(path: Path, error: OSError) -> OutputError:
 
 def _header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
     entries = {
-        name: {"dtype": code, "shape": list(shape), "data_offsets": [0, 0]}
-        for name, (code, shape) in layout.items()
+        name: {"dtype": code, "shape": list(shape), "data_offsets": [0, 0]} for name, (code, shape) in layout.items()
     }
     return json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":")).encode()

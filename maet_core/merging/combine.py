@@ -86,7 +86,9 @@ class Combiner:
         masks = self._masks(addends, weights, name, start, stop, stored)
         rows = list(masks)
         addresses = np.array([values.ctypes.data for values in weights], np.uint64)
-        mask_of = np.array([rows.index(addend.key_neurons) if addend.key_neurons else -1 for addend in addends], np.int64)
+        mask_of = np.array(
+            [rows.index(addend.key_neurons) if addend.key_neurons else -1 for addend in addends], np.int64
+        )
         out = self._total.view(np.uint16)[:size] if size <= CHUNK_ELEMENTS else np.empty(size, np.uint16)
         stacked = np.stack(list(masks.values())) if masks else np.empty((0, 0), np.bool_)
         changed, fits = kernels.merge_bf16(stored, addresses, _coefficients(addends), mask_of, stacked, out)
@@ -180,7 +182,9 @@ class Combiner:
         sources = self.plan.sources
         base = widened(stored, sources.base.source, name, start, sources.precision(name))
         on_device = torch.from_numpy(base).to(self.device)
-        streamed = [StreamedVector(vector, sources.base, sources.cuts, name, start, stop, on_device) for vector in vectors]
+        streamed = [
+            StreamedVector(vector, sources.base, sources.cuts, name, start, stop, on_device) for vector in vectors
+        ]
         if not streamed:
             return _rounded_by_torch(on_device, base, code)
         merged_vector = self.plan.method.function(streamed, **self.plan.settings.parameters)

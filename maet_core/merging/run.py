@@ -10,7 +10,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-
 import maet_core
 from maet_core.checkpoints import Checkpoint
 from maet_core.dtypes import CODES
@@ -24,7 +23,6 @@ from maet_core.progress import Halted, Progress
 from maet_core.recipe import Recipe
 from maet_core.safetensors_writer import Layout
 from maet_core.sources import Sources
-
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,7 @@ def output_layout(base: Checkpoint, recipe: Recipe) -> Layout:
     """Every tensor of the base with the dtype it is written in; what is no float keeps its own."""
     code = CODES.get(recipe.output.dtype)
     return {
-        name: ((code or info.code) if info.mergeable else info.code, info.shape)
-        for name, info in base.tensors.items()
+        name: ((code or info.code) if info.mergeable else info.code, info.shape) for name, info in base.tensors.items()
     }
 
 

@@ -81,9 +81,7 @@ class _Work:
         self.plan, self.layout, self.files, self.partial, self.device = plan, layout, files, partial, device
         self.changed: Counter[str] = Counter(partial.done)
         self.total = sum(prod(shape) for _, shape in layout.values())
-        self._missing = {
-            name: prod(shape) for name, (_, shape) in layout.items() if name not in partial.done
-        }
+        self._missing = {name: prod(shape) for name, (_, shape) in layout.items() if name not in partial.done}
         self._finished = {name: 0 for name, missing in self._missing.items() if missing == 0}
         self._blocks = self._all_blocks(shards)
         self._lock = threading.Lock()

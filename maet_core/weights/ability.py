@@ -39,7 +39,10 @@ class AbilityWeights:
         """Elements `start` to `stop` of the flattened R(A), in the dtype of `base_values`, the base's values of that range."""
         wanted = self.parts if self.beta != 0 else self.parts[:1]
         return equations.ability_weights(
-            *self.part_values(name, start, stop, base_values, wanted), *[None] * (2 - len(wanted)), self.alpha, self.beta
+            *self.part_values(name, start, stop, base_values, wanted),
+            *[None] * (2 - len(wanted)),
+            self.alpha,
+            self.beta,
         )
 
     def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:

@@ -142,7 +142,10 @@ class PackDifference(Difference):
 
     def _expand(self, name: str) -> np.ndarray:
         form, shape = self._forms[name], self.base.tensors[name].shape
-        index, values = self._content(f"{name}{_SEPARATOR}{form}.index"), self._content(f"{name}{_SEPARATOR}{form}.value")
+        index, values = (
+            self._content(f"{name}{_SEPARATOR}{form}.index"),
+            self._content(f"{name}{_SEPARATOR}{form}.value"),
+        )
         limit = prod(shape) if form == "scattered" else shape[_FORM_AXES[form]]
         if index.size and not 0 <= int(index.min()) <= int(index.max()) < limit:
             raise self._damaged(name)
@@ -168,12 +171,7 @@ class PackDifference(Difference):
             values = stored.get(prefix)
         else:
             index, values = stored.get(f"{prefix}.index"), stored.get(f"{prefix}.value")
-            good = (
-                index is not None
-                and values is not None
-                and index.code in ("I32", "I64")
-                and len(index.shape) == 1
-            )
+            good = index is not None and values is not None and index.code in ("I32", "I64") and len(index.shape) == 1
             if good and form == "scattered":
                 good = values.shape == index.shape
             elif good:
