@@ -209,14 +209,14 @@ def _generate(
     if length == 0:
         raise InputError("the question is empty; type one")
     most = min(decoding.max_new_tokens, room - length) if room else decoding.max_new_tokens
-    ends = _end_tokens(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     streamer = _TokenStreamer(say, ends)
-    settings = _settings(most, ends, tokenizer)
+    settings = generation_settings(most, ends, tokenizer)
     with torch.inference_mode():
         model.generate(
             **inputs,
             generation_config=settings,
-            logits_processor=LogitsProcessorList([_Sampler(decoding)] if decoding.temperature else []),
+            logits_processor=LogitsProcessorList([Sampler(decoding, [0])] if decoding.temperature else []),
             streamer=streamer,
             stopping_criteria=StoppingCriteriaList([_Halt(halt)]),
         )
@@ -225,12 +225,12 @@ def _generate(
     return "stopped" if halt.is_set() and streamer.count < most else "length"
 
 
-def _settings(most: int, ends: list[int], tokenizer: Any) -> GenerationConfig:
+def generation_settings(most: int, ends: list[int], tokenizer: Any) -> GenerationConfig:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends[0] if ends else None)
     return GenerationConfig(max_new_tokens=most, eos_token_id=ends or None, pad_token_id=pad, do_sample=False)
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     found = getattr(model, "generation_config", None) and model.generation_config.eos_token_id
     found = found if found is not None else tokenizer.eos_token_id
     if found is None:
@@ -258,16 +258,18 @@ class _TokenStreamer(BaseStreamer):
         pass
 
 
-class _Sampler(LogitsProcessor):
+class Sampler(LogitsProcessor):
     """Turns greedy decoding into sampling: the highest of logits plus Gumbel noise is a draw from their softmax.
 
-    The noise has a generator of its own. The global one is shared by all threads, so that answers streamed at the same
-    time would take each other's numbers and no seed would give the same answer twice.
+    Every row has a generator of its own, seeded by the decoding's seed and the row's. The global one is shared by all threads, so
+    that answers streamed at the same time would take each other's numbers and no seed would give the same answer twice.
     """
 
-    def __init__(self, decoding: Decoding):
+    def __init__(self, decoding: Decoding, rows: Sequence[int]):
         self.decoding = decoding
-        self.generator = torch.Generator().manual_seed(decoding.seed)
+        # torch's generator on a CPU takes 32 bits of a seed; the factor, odd, spreads rows over them
+        seeds = [(decoding.seed + 0x9E3779B1 * row) % 2**32 for row in rows]
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         logits = scores.float() / self.decoding.temperature
@@ -275,7 +277,8 @@ class _Sampler(LogitsProcessor):
             ordered, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
             beyond = ordered.cumsum(dim=-1) - ordered >= self.decoding.top_p  # the first token is always kept
             logits = logits.masked_fill(beyond.scatter(-1, order, beyond), -torch.inf)
-        uniform = torch.rand(logits.shape, generator=self.generator).clamp_min(1e-20).to(logits.device)
+        drawn = [torch.rand(logits.shape[1:], generator=generator) for generator in self.generators]
+        uniform = torch.stack(drawn).clamp_min(1e-20).to(logits.device)
         return logits - torch.log(-torch.log(uniform))
 
 

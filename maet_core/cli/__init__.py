@@ -15,6 +15,7 @@ import click
 
 import maet_core
 from maet_core.cli import exchange, learn, look, make, start
+from maet_core.cli.evaluate import evaluate
 from maet_core.errors import Cancelled, InputError
 
 
@@ -35,6 +36,7 @@ for command in (
     make.pack,
     make.merge,
     start.generate,
+    evaluate,
     exchange.methods,
     exchange.export,
     exchange.import_,

@@ -1,0 +1,242 @@
+"""`maet evaluate`: models and recipes on tasks, with intervals, and one against the other on the same questions."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from maet_core.cli.output import json_option, print_json, print_table, shown_progress
+from maet_core.errors import InputError
+
+
+def asking_options(command):
+    """The options that say what is asked and how; shared with `maet sweep` and `maet tune`."""
+    for option in reversed(
+        (
+            click.option(
+                "--task",
+                "tasks",
+                multiple=True,
+                required=True,
+                help="demo-math[:dev], mgsm[:FOLDER], msvamp[:FOLDER], gsm8k[:FILE], or a file of questions; may be repeated.",
+            ),
+            click.option(
+                "--languages", metavar="sw,te", default="", help="Languages to ask in.  [default: all of the task]"
+            ),
+            click.option("--split", help="Which of the file's splits to ask.  [default: test]"),
+            click.option(
+                "--limit", type=click.IntRange(1), help="At most this many questions a language.  [default: all]"
+            ),
+            click.option(
+                "--prompt",
+                "style",
+                type=click.Choice(["own", "direct", "cot-en", "cot-native"]),
+                help="The task's own prompt, the answer at once, or steps in English or in the language.  [default: own, else direct]",
+            ),
+            click.option(
+                "--shots", type=click.IntRange(0), default=0, show_default=True, help="Exemplars before each question."
+            ),
+            click.option(
+                "--exemplars",
+                help="A file of exemplars, with a column `worked` for steps.  [default: the task's other splits]",
+            ),
+            click.option("--chat", is_flag=True, help="Wrap the prompt in the tokenizer's chat template."),
+            click.option(
+                "--max-new-tokens",
+                type=click.IntRange(1, 4096),
+                help="Longest answer.  [default: 64 own, 256 direct, 512 steps]",
+            ),
+            click.option(
+                "--temperature", type=click.FloatRange(0, 5), default=0.0, show_default=True, help="0 is greedy."
+            ),
+            click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True),
+            click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+            click.option("--batch-rows", type=click.IntRange(1), default=32, show_default=True),
+            click.option(
+                "--dtype",
+                type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+                default="auto",
+                show_default=True,
+            ),
+            click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, mps or auto."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    epilog="Example:  maet evaluate models/base recipes/demo.yaml --task demo-math --languages en,sw -o results/demo"
+)
+@click.argument("models", nargs=-1, required=True)
+@asking_options
+@click.option(
+    "--general",
+    multiple=True,
+    metavar="LANG=CORPUS",
+    help="General text whose loss shows what else was lost; may be repeated.",
+)
+@click.option("--reference", help="The model that the others are compared with.  [default: the first]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for every answer; the same command goes on with it."
+)
+@json_option
+def evaluate(models, general, reference, output, as_json, **asked) -> None:
+    """Asks MODELS (checkpoints, or recipes that are merged in memory) the questions of tasks.
+
+    Every figure comes with n, its 95 % interval and the protocol; differences are paired on the same questions.
+    """
+    from maet_core.evaluation.run import evaluate as run
+    from maet_core.evaluation.subjects import find_subjects
+
+    asks, device, dtype = find_asks(**asked)
+    subjects = find_subjects(models, device, dtype)
+    labels = {subject.source: subject.label for subject in subjects} | {s.label: s.label for s in subjects}
+    if reference is not None and reference not in labels:
+        raise InputError(
+            f"--reference: {reference} is none of the models; there is {', '.join(s.label for s in subjects)}"
+        )
+    with _folder(output) as folder, shown_progress() as progress:
+        found = run(subjects, asks, folder, _texts(general), asked["batch_rows"], progress)
+        against = labels[reference] if reference else subjects[0].label
+        if as_json:
+            print_json(to_json(found, against, output))
+        else:
+            _print(found, against)
+
+
+def find_asks(tasks, languages, split, limit, style, shots, exemplars, chat, max_new_tokens, dtype, device, **decoding):
+    """(asks, device, dtype) of the options above."""
+    from maet_core.evaluation.prompts import ROOM, Protocol, default_style
+    from maet_core.evaluation.run import Ask
+    from maet_core.evaluation.subjects import choose_dtype
+    from maet_core.evaluation.tasks import load_task, read_items
+    from maet_core.merging.run import choose_device
+
+    device = str(choose_device(device)[0])
+    dtype = choose_dtype(dtype, device)
+    wanted = [language.strip() for language in languages.split(",") if language.strip()]
+    shown = tuple(read_items(Path(exemplars), wanted[0] if len(wanted) == 1 else "")) if exemplars else ()
+    asks = []
+    for name in tasks:
+        task = load_task(name, wanted, split, limit)
+        chosen = style or default_style(task)
+        protocol = Protocol(
+            chosen,
+            shots,
+            chat,
+            max_new_tokens or ROOM[chosen],
+            decoding["temperature"],
+            decoding["top_p"],
+            decoding["seed"],
+            dtype,
+        )
+        asks.append(Ask(task, protocol, shown))
+    names = [ask.task.name for ask in asks]
+    if len(set(names)) < len(names):
+        raise InputError(f"--task: {next(name for name in names if names.count(name) > 1)} is named twice")
+    return asks, device, dtype
+
+
+@contextmanager
+def _folder(output: Path | None):
+    if output is not None:
+        yield output
+        return
+    with tempfile.TemporaryDirectory(prefix="maet-evaluate-") as folder:
+        yield Path(folder)
+
+
+def _texts(general: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for entry in general:
+        language, equals, source = entry.partition("=")
+        if not (language and equals and source):
+            raise InputError(f"--general: found {entry!r}, expected LANG=CORPUS, such as sw=corpora/general-sw.txt")
+        found[language] = source
+    return found
+
+
+def to_json(found, reference: str, output: Path | None) -> dict:
+    """Everything that the table says, for programs."""
+    from maet_core.evaluation import report
+
+    return {
+        "output": str(output) if output else None,
+        "tasks": found.tasks,
+        "models": found.models,
+        "cells": [
+            {
+                "model": cell.model,
+                "task": cell.task,
+                "language": cell.language,
+                **cell.share.to_json(),
+                "strict": cell.strict_share.to_json(),
+                "cut": cell.cut,
+                "too_long": cell.too_long,
+                "beats_baselines": report.counts_in(found, cell),
+            }
+            for cell in found.cells
+        ],
+        "reference": reference,
+        "comparisons": [
+            {"model": pair.cell.model, "task": task, "language": pair.cell.language, **pair.paired.to_json()}
+            for task in found.tasks
+            for pair in report.comparisons(found, task, reference)
+        ],
+        "texts": [
+            {
+                "model": text.model,
+                "language": text.language,
+                "nats_per_token": text.nats_per_token,
+                "interval_95": text.interval,
+                "texts": text.texts,
+                "tokens": text.tokens,
+            }
+            for text in found.texts
+        ],
+    }
+
+
+def _print(found, reference: str) -> None:
+    from maet_core.evaluation import report
+    from maet_core.evaluation.statistics import Share
+
+    for task, entry in found.tasks.items():
+        click.echo(f"{task}: {entry['protocol']['text']}")
+        languages = found.languages(task)
+        rows = []
+        for model in found.labels:
+            for label, read in ((model, "share"), ("  strict", "strict_share")):
+                cells = [found.cell(model, task, language) for language in languages]
+                rows.append([label, *(_percent(getattr(cell, read)) if cell else "" for cell in cells)])
+        counts = [entry["languages"][language] for language in languages]
+        for name in dict.fromkeys(name for count in counts for name in count["baselines"]):
+            rows.append([name, *(_percent(Share(c["baselines"].get(name, 0), c["n"])) for c in counts)])
+        rows.append(["n", *(str(count["n"]) for count in counts)])
+        print_table(["right, % (95 %)", *languages], rows, right=range(1, len(languages) + 1))
+        for pair in report.comparisons(found, task, reference):
+            verdict = "  inside the interval: not a result" if pair.paired.is_luck else ""
+            click.echo(f"{pair.cell.model} − {reference}, {pair.cell.language}: {pair.paired.text()}{verdict}")
+    if found.texts:
+        languages = list(dict.fromkeys(text.language for text in found.texts))
+        held = {(text.model, text.language): text for text in found.texts}
+        rows = [
+            [
+                model,
+                *(
+                    f"{t.nats_per_token:.3f} ± {t.interval:.3f}" if (t := held.get((model, lang))) else ""
+                    for lang in languages
+                ),
+            ]
+            for model in found.labels
+        ]
+        print_table(["general text, nats/token", *languages], rows, right=range(1, len(languages) + 1))
+
+
+def _percent(share) -> str:
+    low, high = share.interval
+    return f"{100 * share.value:.1f} ({100 * low:.1f}–{100 * high:.1f})"

@@ -1,0 +1,68 @@
+"""The verdict on what a model said: one row of the table of answers."""
+
+from __future__ import annotations
+
+import unicodedata
+from decimal import Decimal
+from typing import Any
+
+from maet_core.evaluation.engine import Reply
+from maet_core.evaluation.extraction import MARK, extract
+from maet_core.evaluation.likelihood import Likelihood
+from maet_core.evaluation.tasks import Item
+
+
+def judge_text(item: Item, prompt: str, reply: Reply) -> dict[str, Any]:
+    """Numbers are compared as numbers; an answer that is none is compared as text, case and punctuation left aside."""
+    if item.number is not None:
+        found = extract(reply.text, item.language)
+        strict, flexible = (_plain(number) for number in (found.strict, found.flexible))
+        strict_right, right = found.strict == item.number, found.flexible == item.number
+    else:
+        strict, flexible = _words(reply.text)
+        wanted = _bare(item.answer)
+        strict_right = _bare(strict) == wanted
+        right = strict_right or _bare(flexible) == wanted
+    return _row(item, prompt) | {
+        "text": reply.text,
+        "strict": strict,
+        "flexible": flexible,
+        "strict_right": strict_right,
+        "right": right,
+        "tokens": reply.tokens,
+        "finished": reply.finished,
+    }
+
+
+def judge_choice(item: Item, prompt: str, found: Likelihood) -> dict[str, Any]:
+    """Strict: the likeliest choice. Flexible: the likeliest by byte, which does not favour short ones."""
+    return _row(item, prompt) | {
+        "text": item.choices[found.likeliest],
+        "strict": item.choices[found.likeliest],
+        "flexible": item.choices[found.likeliest_per_byte],
+        "strict_right": found.likeliest == item.gold,
+        "right": found.likeliest_per_byte == item.gold,
+        "tokens": 0,
+        "finished": "chosen",
+    }
+
+
+def _row(item: Item, prompt: str) -> dict[str, Any]:
+    names = ("id", "problem", "language", "question", "gloss", "answer")
+    return {name: getattr(item, name) for name in names} | {"prompt": prompt}
+
+
+def _plain(number: Decimal | None) -> str:
+    return "" if number is None else f"{number:f}"
+
+
+def _words(text: str) -> tuple[str, str]:
+    """What stands after the mark (strict), and there or else the last line that is not empty (flexible)."""
+    marked = text.rpartition(MARK)[2].strip() if MARK in text else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return marked.splitlines()[0] if marked else "", (marked or (lines[-1] if lines else "")).strip()
+
+
+def _bare(text: str) -> str:
+    kept = "".join(" " if unicodedata.category(letter)[0] in "PS" else letter for letter in text.casefold())
+    return " ".join(kept.split())
