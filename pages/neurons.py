@@ -1,18 +1,18 @@
-"""Where an ability sits: key neurons by layer and module, beside as many random ones, and the units inside a cell."""
+"""Where an ability sits: key neurons by layer and module beside a control or another score, down to single units."""
 
 import streamlit as st
 from pydantic import ValidationError
 
-from maet_core.importance import LOCATORS
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import cells, charts, resources, shell, state
+from maet_core.studio import cells, charts, key_sets, scores, shell, state, units
 from maet_core.studio.heatmap import heatmap
 
 shell.guard()
 
 K1_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 75.0, 100.0)
-TOP_UNITS = 25
 GRANULARITIES = {"parameter": "single parameters", "unit": "hidden units"}
+DRAWINGS = {"density": "key neurons", "importance": "mean importance", "difference": "difference"}
+LOOKS = {"shares": "Shares", "overlap": "Overlap", "stability": "Stability", "knock": "Knock out"}
 SCOPES = {"global": "the whole model", "per-tensor": "each tensor"}
 
 
@@ -66,77 +66,102 @@ def restrict_switch(recipe: Recipe, ability: str) -> None:
     )
 
 
-def draw_map(table, rows, columns, scale, key: str, heading: str, with_shares: bool) -> None:
+def choose_scores(recipe: Recipe, ability: str) -> tuple[scores.Origin, scores.Origin, str]:
+    """What the map shows, what stands beside it, and which figure is drawn."""
+    origins = {origin.id: origin for origin in scores.origins(recipe)}
+    first = f"ability:{ability}"
+
+    def name(id: str) -> str:
+        return f"{origins[id].title} · {origins[id].note}"
+
+    if first not in origins:  # a pack: asking for its scores tells why there are none
+        scores.key_neurons(recipe, first, KeyNeuronRule())
+    left, middle, right = st.columns([4, 4, 5])
+    chosen = left.selectbox(
+        "Score", format_func=name, **state.bound_view("neurons-score", list(origins), "score", first)
+    )
+    beside = middle.selectbox(
+        "Beside it", format_func=name, **state.bound_view("neurons-beside", list(origins), "beside", scores.RANDOM)
+    )
+    with right:
+        drawing = st.segmented_control(
+            "Draw",
+            format_func=DRAWINGS.get,
+            required=True,
+            **state.bound_view("neurons-draw", list(DRAWINGS), "draw", "density"),
+        )
+    return origins[chosen], origins[beside], drawing
+
+
+def pick(module: str, layer: str) -> None:
+    if state.cell() != (module, layer):
+        state.set_view("zoom", None)
+    state.set_view("cell", [module, layer])
+
+
+def draw_map(table, grid, scale, key: str, heading: str) -> None:
+    """One map with the shares of its key neurons at the margins."""
     st.markdown(heading)
-    modules, layers = cells.density_shares(table, rows, columns) if with_shares else (None, None)
+    modules, layers = cells.density_shares(table, rows, columns)
     heatmap(
-        cells.density_cells(table),
+        grid,
         rows,
         columns,
         scale,
         key=key,
-        on_pick=lambda module, layer: state.set_view("cell", [module, layer]),
+        on_pick=pick,
         selected=state.cell(),
         row_shares=modules,
         column_shares=layers,
         shares_title="share of all key",
+        title=heading.replace("*", ""),
+        csv=charts.csv_text(table.drop(columns="tensors")),
     )
 
 
-def inside(keys, place: cells.Place) -> None:
-    units = resources.unit_table(keys, place[0], cells.layer_of(place[1]))
-    if units.empty:
+def draw_maps(first, second, tables, drawing: str, beside_title: str) -> None:
+    """Both maps in one scale, or the difference of the two."""
+    titles = (f"**{first.title}** · {first.note}", f"**{second.title}** · {beside_title}")
+    if drawing == "difference":
+        grid = cells.difference_cells(*tables)
+        heading = (
+            f"**{first.title} − {second.title}** · orange: more key neurons in {first.title}, blue: in {second.title}"
+        )
+        draw_map(tables[0], grid, cells.difference_scale(grid), "neurons-map", heading)
         return
-    st.subheader(f"Inside {cells.place_name(place)}")
-    total, key_count = int(units["neurons"].sum()), int(units["key_neurons"].sum())
-    held = int((units["key_neurons"] > 0).sum())
-    charts.numbers(
-        (f"{key_count:,}", f"of {total:,} neurons are key ({100 * key_count / total:.1f} %)"),
-        (f"{held:,}", f"of {len(units):,} units hold one or more"),
-        (
-            f"{100 * _top_share(units):.0f} %",
-            f"of the cell's key neurons lie in its {_tenth(units)} most important units",
-        ),
+    if drawing == "importance":
+        alike = first.note == second.note  # another locator's importance has another unit
+        scales = [cells.importance_scale(tables if alike else [table]) for table in tables]
+        grids = [cells.importance_cells(table, scale) for table, scale in zip(tables, scales, strict=True)]
+    else:
+        scales = [cells.density_scale(tables)] * 2
+        grids = [cells.density_cells(table) for table in tables]
+    wide = len(columns) > 12
+    places = (st.container(), st.container()) if wide else st.columns([5, 4], gap="medium")
+    for place, table, grid, scale, key, title in zip(
+        places, tables, grids, scales, ("neurons-map", "neurons-control"), titles, strict=True
+    ):
+        with place:
+            draw_map(table, grid, scale, key, title)
+
+
+def look_at_sets(recipe: Recipe, rule: KeyNeuronRule, origin: scores.Origin, keys, table) -> None:
+    look = st.segmented_control(
+        "Look at",
+        format_func=LOOKS.get,
+        required=True,
+        **state.bound_view("neurons-look", list(LOOKS), "look", "shares"),
     )
-    chart, table = st.columns([3, 2], gap="medium")
-    with chart:
-        figure, size = charts.unit_bars(units)
-        st.plotly_chart(figure, key="neurons-units", config={"displayModeBar": False})
-        if size > 1:
-            st.caption(f"Each bar is the highest of {size} neighbouring units.")
-    with table:
-        show_units(units)
-
-
-def show_units(units) -> None:
-    top = units.nlargest(TOP_UNITS, "importance")
-    names = ["unit", "importance", "key_neurons", "neurons"]
-    if units["expert"].notna().any():
-        names = ["expert", *names]
-    if units["tensor"].nunique() > 1:
-        names = ["tensor", *names]
-    st.dataframe(
-        top[names],
-        hide_index=True,
-        height=212,
-        column_config={
-            "importance": st.column_config.ProgressColumn(
-                "importance", format="%.3g", min_value=0.0, max_value=float(top["importance"].max()) or 1.0
-            ),
-            "key_neurons": st.column_config.NumberColumn("key", help="how many of the unit's neurons are key"),
-            "neurons": st.column_config.NumberColumn("of", help="neurons in the unit"),
-        },
-    )
-    st.caption(f"The {len(top)} most important of {len(units):,} units.")
-
-
-def _tenth(units) -> int:
-    return max(1, round(len(units) / 10))
-
-
-def _top_share(units) -> float:
-    total = units["key_neurons"].sum()
-    return float(units.nlargest(_tenth(units), "importance")["key_neurons"].sum() / total) if total else 0.0
+    with shell.calmly():
+        if look == "shares":
+            key_sets.shares(table, rows, columns)
+        elif look == "overlap":
+            key_sets.overlap_map(recipe, rule, keys.scores.granularity)
+        elif look == "stability":
+            key_sets.stability(recipe)
+        else:
+            signature = (origin.id, rule.model_dump_json(), recipe.base)
+            key_sets.knock_out(recipe, keys, origin.title, signature)
 
 
 shell.title(
@@ -147,40 +172,30 @@ recipe = shell.need_recipe()
 ability = shell.need_ability(recipe, "neurons-ability")
 
 rule = controls(recipe, ability)
-keys = resources.key_neurons(recipe, ability, rule)
-control = resources.key_neurons(recipe, ability, rule.model_copy(update={"method": "random", "scores": None}))
-table, control_table = resources.cell_table(keys), resources.cell_table(control)
+first, second, drawing = choose_scores(recipe, ability)
+keys = scores.key_neurons(recipe, first.id, rule)
+other = scores.key_neurons(recipe, second.id, rule)
+tables = [scores.cell_table(keys), scores.cell_table(other)]
 anatomy = keys.scores.base.anatomy
-density = cells.density_cells(table)
-rows, columns = cells.axes(density, cells.order(anatomy), anatomy.layers)
-scale = cells.density_scale([table, control_table])
+rows, columns = cells.axes(cells.density_cells(tables[0]), cells.order(anatomy), anatomy.layers)
 
-charts.numbers(
+figures = [
     (f"{keys.count:,}", f"key of {keys.total:,} neurons ({100 * keys.count / max(keys.total, 1):.3g} %)"),
     (
-        f"{100 * table['density'].max():.1f} %",
-        f"in the densest cell; random: {100 * control_table['density'].max():.1f} %",
+        f"{100 * tables[0]['density'].max():.1f} %",
+        f"in the densest cell; {second.title}: {100 * tables[1]['density'].max():.1f} %",
     ),
-)
+]
+charts.numbers(*figures, *filter(None, [key_sets.overlap_line(keys, other)]))
 restrict_switch(recipe, ability)
-wide = len(columns) > 12
-left, right = (st.container(), st.container()) if wide else st.columns([5, 4], gap="medium")
-with left:
-    draw_map(
-        table, rows, columns, scale, "neurons-map", f"**{ability}** · {LOCATORS[rule.method].title}", with_shares=True
-    )
-with right:
-    draw_map(
-        control_table,
-        rows,
-        columns,
-        scale,
-        "neurons-control",
-        f"**Control** · {control.count:,} random neurons, same colours",
-        with_shares=True,
-    )
+draw_maps(
+    first, second, tables, drawing, f"{other.count:,} neurons, same colours" if drawing == "density" else second.note
+)
 place = state.cell()
-if place in density:
-    inside(keys, place)
+if place in cells.density_cells(tables[0]):
+    found = units.inside(keys, place)
+    units.page(recipe, rule, place, found)
 else:
     st.caption("Click a cell of the map, or reach it with Tab and the arrow keys and press Enter.")
+look_at_sets(recipe, rule, first, keys, tables[0])
+charts.choose_picture_format("neurons")

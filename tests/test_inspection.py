@@ -144,6 +144,9 @@ def test_excitation_is_what_the_unit_does_in_every_text(opened, module):
     peaks = [float(values[:, 6].max()) for values in expected]
     assert found.texts(6, 4) == np.argsort(np.negative(peaks)).tolist()
     assert found.texts(6, 1, lowest=True) == [int(np.argmin([float(values[:, 6].min()) for values in expected]))]
+    without = excitations(model, base, 1, module, TEXTS, ignored={8, 33})
+    np.testing.assert_allclose(without.highest[2], expected[2][[1, 2, 3, 5]].amax(0).numpy(), rtol=1e-4, atol=1e-5)
+    assert not excitations(model, base, 1, module, [[8, 8]], ignored={8}).highest.any()
     line = trace(model, base, Unit(1, module, 6), TEXTS[2])
     np.testing.assert_allclose(line, expected[2][:, 6].numpy(), rtol=1e-4, atol=1e-5)
 

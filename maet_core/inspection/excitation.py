@@ -6,7 +6,7 @@ takes in; of any other matrix, what it puts out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -42,19 +42,24 @@ def excitations(
     layer: int,
     module: str,
     texts: Sequence[Ids],
+    ignored: Collection[int] = (),
     rows: int = 16,
     progress: Progress | None = None,
     halted: Halted | None = None,
 ) -> Excitations:
     """One pass over the texts, given as token ids, for all units of a layer's module at once.
 
+    Tokens in `ignored` do not count: the first one of every text is the same special token, and excites some units in all of them.
     `base`: the checkpoint that the model was loaded from, or one of the same architecture. Raises InputError for a module whose
     units cannot be listened to (experts, whose matrices are stacked).
     """
     highest, lowest = [], []
     for start in range(0, len(texts), rows):
         tell(progress, halted, "reading the corpus", start, len(texts))
-        for activations in _activations(model, base, layer, module, texts[start : start + rows]):
+        block = texts[start : start + rows]
+        for text, activations in zip(block, _activations(model, base, layer, module, block), strict=True):
+            counting = [position for position, token in enumerate(text) if token not in ignored]
+            activations = activations[counting] if counting else torch.zeros_like(activations[:1])
             highest.append(activations.amax(dim=0).numpy())
             lowest.append(activations.amin(dim=0).numpy())
     if not highest:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
+
+from maet_core.studio import state
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
 MOST_BARS = 512
-ORANGE, GREY = "#e08a2e", "#93a1a8"  # both readable on light and on dark ground
+ORANGE, BLUE, GREY = "#e08a2e", "#3b82c4", "#93a1a8"  # readable on light and on dark ground
 
 
 def numbers(*pairs: tuple[str, str]) -> None:
@@ -22,21 +25,75 @@ def numbers(*pairs: tuple[str, str]) -> None:
     st.html(f"<div class='maet-numbers'>{items}</div>")
 
 
-def unit_bars(units: pd.DataFrame, height: int = 190) -> tuple[go.Figure, int]:
-    """Importance by unit index, coloured by the share of the unit's neurons that are key.
+def plot(figure: go.Figure, key: str, **options) -> None:
+    """A figure of the page, with one button: save as a picture, in the format that the person chose."""
+    kind = picture_format()
+    st.plotly_chart(
+        figure,
+        key=key,
+        config={
+            "displaylogo": False,
+            "modeBarButtons": [["toImage"]],
+            "toImageButtonOptions": {"format": kind, "filename": key, "scale": 1 if kind == "svg" else 2},
+        },
+        **options,
+    )
 
-    Modules of more than `MOST_BARS` units are max-pooled. Returns the figure and the number of units a bar.
+
+def picture_format() -> str:
+    """`svg` or `png`."""
+    return "png" if state.view("pictures", "svg") == "png" else "svg"
+
+
+def choose_picture_format(key: str) -> None:
+    st.segmented_control(
+        "Charts are saved as",
+        format_func=str.upper,
+        required=True,
+        help="The camera at a chart's corner saves it. Heatmaps have buttons of their own.",
+        **state.bound_view(f"{key}-pictures", ["svg", "png"], "pictures", "svg"),
+    )
+
+
+def csv_button(table: Callable[[], pd.DataFrame], name: str) -> None:
+    """The table behind a view as a file; it is made when somebody wants it."""
+    st.download_button(
+        "Table as CSV",
+        lambda: csv_text(table()).encode("utf-8-sig"),  # the mark lets a spreadsheet read every script
+        f"{name}.csv",
+        "text/csv",
+        key=f"{name}-csv",
+        on_click="ignore",
+        type="tertiary",
+        icon=":material/download:",
+    )
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A text that begins like a formula gets an apostrophe, so that no spreadsheet runs it."""
+    safe = table.map(lambda value: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t" else value)
+    return safe.to_csv(index=False)
+
+
+def unit_bars(units: pd.DataFrame, first: int = 0, last: int | None = None, height: int = 210) -> tuple[go.Figure, int]:
+    """Importance of the rows `first` to `last` of a unit table, coloured by the share of the unit's neurons that are key.
+
+    More than `MOST_BARS` rows are max-pooled. Returns the figure and the number of rows a bar; a bar's customdata begins with
+    its first row.
     """
     import plotly.graph_objects as go
 
-    size = -(-len(units) // MOST_BARS)
-    importance = _pool(units["importance"].to_numpy(float), size)
-    share = 100 * _pool((units["key_neurons"] / units["neurons"]).to_numpy(float), size)
+    shown = units.iloc[first:last]
+    size = -(-len(shown) // MOST_BARS)
+    importance = _pool(shown["importance"].to_numpy(float), size)
+    share = 100 * _pool((shown["key_neurons"] / shown["neurons"]).to_numpy(float), size)
+    rows = first + np.arange(len(importance)) * size
+    units_of = units["unit"].to_numpy()[rows]
     figure = go.Figure()
     figure.add_bar(
-        x=np.arange(len(importance)) * size,
+        x=rows,
         y=importance,
-        customdata=share,
+        customdata=np.column_stack([rows, units_of, share]),
         marker={
             "color": share,
             "cmin": 0,
@@ -45,16 +102,73 @@ def unit_bars(units: pd.DataFrame, height: int = 190) -> tuple[go.Figure, int]:
             "line": {"width": 0},
             "colorbar": {"title": {"text": "% key"}, "thickness": 9, "len": 1, "tickvals": [0, 50, 100]},
         },
-        hovertemplate="unit %{x}<br>importance %{y:.3g}<br>%{customdata:.0f} % of its neurons are key<extra></extra>",
+        selected={"marker": {"opacity": 1}},
+        unselected={"marker": {"opacity": 1}},
+        hovertemplate=(
+            f"{'units from' if size > 1 else 'unit'} %{{customdata[1]:.0f}}<br>importance %{{y:.3g}}<br>"
+            "%{customdata[2]:.0f} % of its neurons are key<extra></extra>"
+        ),
     )
     figure.update_layout(
         height=height,
-        margin={"l": 0, "r": 0, "t": 4, "b": 0},
-        bargap=0.15,
+        margin={"l": 0, "r": 0, "t": 28, "b": 0},
+        bargap=0.15 if len(importance) <= 200 else 0,
+        dragmode=False,
         xaxis={"title": {"text": "unit"}, "showgrid": False},
         yaxis={"title": {"text": "importance"}, "rangemode": "tozero", "nticks": 4},
     )
     return figure, size
+
+
+def share_bars(table: pd.DataFrame, by: str, height: int = 260) -> go.Figure:
+    """Columns `by`, share, random (both in percent): what part of all key neurons lies where, beside what chance would put there."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    names = table[by].astype(str)
+    figure.add_bar(x=names, y=table["share"], name="key neurons", marker={"color": BLUE})
+    figure.add_bar(x=names, y=table["random"], name="random neurons", marker={"color": GREY, "pattern": {"shape": "/"}})
+    figure.update_traces(hovertemplate="%{x}: %{y:.2f} %<extra>%{fullData.name}</extra>")
+    figure.update_layout(
+        height=height,
+        margin={"l": 0, "r": 0, "t": 28, "b": 0},
+        barmode="group",
+        dragmode=False,
+        legend={"orientation": "h", "y": 1.12},
+        xaxis={"title": {"text": by}, "type": "category"},
+        yaxis={"title": {"text": "% of all"}, "rangemode": "tozero", "nticks": 5},
+    )
+    return figure
+
+
+def loss_curves(table: pd.DataFrame, as_is: float, height: int = 260) -> go.Figure:
+    """Columns neurons, factor, loss, interval: the loss over the factor, with its 95 % intervals."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    styles = {"key": (ORANGE, "circle", "solid"), "random": (GREY, "square", "dash")}
+    for kind, (colour, symbol, dash) in styles.items():
+        points = table[table["neurons"] == kind].sort_values("factor")
+        figure.add_scatter(
+            x=points["factor"],
+            y=points["loss"],
+            error_y={"array": points["interval"], "thickness": 1},
+            name=f"{kind} neurons",
+            mode="lines+markers",
+            marker={"color": colour, "symbol": symbol, "size": 8},
+            line={"color": colour, "dash": dash},
+            hovertemplate="× %{x:g}: %{y:.3f} nats/token<extra>%{fullData.name}</extra>",
+        )
+    figure.add_hline(as_is, line={"width": 1, "dash": "dot"}, annotation_text="as is")
+    figure.update_layout(
+        height=height,
+        margin={"l": 0, "r": 0, "t": 28, "b": 0},
+        dragmode=False,
+        legend={"orientation": "h", "y": 1.12},
+        xaxis={"title": {"text": "factor"}, "range": [-0.05, 2.05], "tickvals": [0, 0.5, 1, 1.5, 2]},
+        yaxis={"title": {"text": "loss (nats/token)"}, "nticks": 5},
+    )
+    return figure
 
 
 def _pool(values: np.ndarray, size: int) -> np.ndarray:

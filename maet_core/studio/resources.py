@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,20 +19,15 @@ import streamlit as st
 from maet_core.studio import limits
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from maet_core.generation import Speaker
-    from maet_core.importance import KeyNeurons
     from maet_core.live import LiveModel
-    from maet_core.recipe import KeyNeuronRule, Recipe
+    from maet_core.recipe import Recipe
     from maet_core.selection import Measured
     from maet_core.sources import Sources
     from maet_core.workspace import Entry, Question, Workspace
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEMO_ASSETS = PROJECT / "assets" / "demo"
-# Scores of this many neurons (4 bytes each) are kept in memory; beyond it they are computed again when k1 moves.
-HELD_SCORES = 200_000_000
 IDENTITY_BYTES = 1 << 28
 
 _importing = threading.Lock()
@@ -96,23 +90,6 @@ def measured(recipe: Recipe) -> Measured:
     return _measured(str(workspace().path), _structure(recipe), _stamps(recipe), rules, recipe)
 
 
-def key_neurons(recipe: Recipe, ability: str, rule: KeyNeuronRule) -> KeyNeurons:
-    """N_i under `rule`, whether or not the recipe uses it. Raises ScoresError for an ability that is a pack."""
-    return _key_neurons(str(workspace().path), _structure(recipe), _stamps(recipe), ability, rule, recipe)
-
-
-def cell_table(keys: KeyNeurons) -> pd.DataFrame:
-    """Key neurons by layer and module; see `maet_core.importance.cell_table`."""
-    return _cell_table(id(keys), keys)[0]
-
-
-def unit_table(keys: KeyNeurons, module: str, layer: int | None) -> pd.DataFrame:
-    """The units inside one cell; see `maet_core.importance.unit_table`."""
-    from maet_core import importance
-
-    return importance.unit_table(keys, layer, module)
-
-
 def live(recipe: Recipe) -> LiveModel:
     """The resident model for the recipe's sources; its weights are those of whoever asked last."""
     return _live(str(workspace().path), _structure(recipe), _stamps(recipe), recipe)
@@ -139,6 +116,16 @@ def speaker(path: str, label: str) -> Speaker:
 
     model, tokenizer = _model(str(workspace().path), path, _stamp(path))
     return Speaker(label, model, tokenizer)
+
+
+def fingerprint(recipe: Recipe) -> tuple:
+    """What the opened models depend on: equal as long as the same files, unchanged, are named."""
+    return str(workspace().path), _structure(recipe), _stamps(recipe)
+
+
+def stamp(relative: str) -> tuple:
+    """Sizes and times of the files behind a path of the workspace; () for one that is not there."""
+    return _stamp(relative)
 
 
 @st.cache_resource(show_spinner=False)
@@ -183,43 +170,6 @@ def _measured(path: str, structure: str, stamps: tuple, rules: tuple, _recipe: R
     from maet_core.selection import measure
 
     return measure(sources(_recipe))
-
-
-@st.cache_resource(show_spinner="Ranking neurons …", max_entries=16)
-def _key_neurons(
-    path: str, structure: str, stamps: tuple, ability: str, rule: KeyNeuronRule, _recipe: Recipe
-) -> KeyNeurons:
-    from maet_core.importance import select_key_neurons
-
-    scores = _scores(path, structure, stamps, ability, rule.model_copy(update={"k1": 0.0, "scope": "global"}), _recipe)
-    return select_key_neurons(scores, rule.k1, rule.scope)
-
-
-@st.cache_resource(show_spinner="Counting key neurons …", max_entries=16)
-def _cell_table(identity: int, _keys: KeyNeurons) -> tuple[pd.DataFrame, KeyNeurons]:
-    from maet_core import importance
-
-    # with the keys, so that they live as long as the entry and no other object can take over their identity
-    return importance.cell_table(_keys), _keys
-
-
-@st.cache_resource(show_spinner="Measuring how far every neuron moved …", max_entries=4)
-def _scores(path: str, structure: str, stamps: tuple, ability: str, rule: KeyNeuronRule, _recipe: Recipe):
-    from maet_core.errors import ScoresError
-    from maet_core.importance import SavedScores, locate
-
-    base = opened(_recipe).base
-    if rule.scores:
-        scores = SavedScores(workspace().resolve(rule.scores), base)
-    else:
-        if _recipe.abilities[ability].pack and rule.method != "random":
-            raise ScoresError(
-                f"abilities.{ability}: a pack holds its key neurons already; choose a checkpoint to look inside"
-            )
-        scores = locate(rule.method, base, opened(_recipe).abilities[ability].ability, rule.granularity, rule.seed)
-    if base.parameters <= HELD_SCORES:
-        scores.read = cache(scores.read)
-    return scores
 
 
 @st.cache_resource(show_spinner="Loading the model that follows the sliders …", max_entries=1)

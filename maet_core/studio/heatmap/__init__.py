@@ -1,6 +1,7 @@
 """The clickable heatmap that Neurons and Tensors share: layers across, modules down, one cell a (layer, module).
 
-The browser's half (heatmap.js) draws buttons, so a cell can be clicked, reached with the arrow keys and read aloud.
+The browser's half (heatmap.js) draws buttons, so a cell can be clicked, reached with the arrow keys and read aloud. It also
+saves what it draws as SVG and PNG, and the table behind it as CSV.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ DIVERGING = {
 
 @dataclass(frozen=True)
 class Scale:
-    """Values from `low` to `high`, in units of `unit`, drawn with one of the palettes above."""
+    """Values from `low` to `high`, in units of `unit`, drawn with one of the palettes above.
+
+    `one`: what a value of 1 stands for, where the values are shown in a power of ten.
+    """
 
     title: str
     low: float
@@ -34,6 +38,7 @@ class Scale:
     palette: dict[str, tuple[str, ...]] = field(default_factory=lambda: SEQUENTIAL)
     form: str = "{:.1f}"
     unit: str = ""
+    one: float = 1.0
 
     def number(self, value: float) -> str:
         text = self.form.format(value)
@@ -68,22 +73,33 @@ def heatmap(
     *,
     key: str,
     on_pick: Callable[[str, str], None],
+    on_area: Callable[[list[tuple[str, str]]], None] | None = None,
     selected: tuple[str, str] | None = None,
     row_shares: Sequence[Share] | None = None,
     column_shares: Sequence[Share] | None = None,
     shares_title: str = "",
     legend: Sequence[tuple[str, str]] = (),
     column_title: str = "layer",
+    title: str = "",
+    csv: str = "",
 ) -> None:
-    """Draws the cells, keyed by (row, column); absent ones stay blank. Each click calls `on_pick(row, column)` before the rerun."""
+    """Draws the cells, keyed by (row, column); absent ones stay blank. Each click calls `on_pick(row, column)` before the rerun.
+
+    With `on_area`, a rectangle of cells can be dragged and the names at the margin stand for their lines: it is called with the
+    cells that are there. `title` heads the picture when it is saved; `csv` is the table that can be saved beside it.
+    """
 
     def picked() -> None:
         seen = st.session_state.get(f"{key}-seen", 0)
         for pick in st.session_state[key].get("picks") or ():
             if pick["time"] > seen:
                 st.session_state[f"{key}-seen"] = pick["time"]
-                if (pick["row"], pick["column"]) in cells:
+                area = [(row, column) for row in pick.get("rows", ()) for column in pick.get("columns", ())]
+                area = [place for place in area if place in cells]
+                if (pick.get("row"), pick.get("column")) in cells:
                     on_pick(pick["row"], pick["column"])
+                elif on_area and area:
+                    on_area(area)
 
     grid = [[cells.get((row, column)) for column in columns] for row in rows]
     _component()(
@@ -107,6 +123,10 @@ def heatmap(
             "bars_title": shares_title,
             "column_title": column_title,
             "keys": list(legend),
+            "areas": on_area is not None,
+            "name": key,
+            "title": title,
+            "csv": csv,
             "scale": {
                 "title": scale.title,
                 "low": scale.low,

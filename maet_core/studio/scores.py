@@ -1,0 +1,192 @@
+"""Where importance scores come from on this server: abilities, languages, files in scores/, and the random control.
+
+Scores and what is counted from them are shared by everybody, like the models; see `resources`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from maet_core.recipe import KeyNeuronRule, Recipe
+from maet_core.studio import resources
+from maet_core.workspace import short_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from maet_core.importance import KeyNeurons, Scores
+    from maet_core.inspection.overlap import Overlap
+
+# Scores of this many neurons (4 bytes each) are kept in memory; beyond it they are computed again when k1 moves.
+HELD_SCORES = 200_000_000
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Something that ranks neurons. `id` goes into links: `ability:math`, `language:sw`, `file:scores/x.safetensors`, `random`."""
+
+    id: str
+    title: str
+    note: str
+
+
+def origins(recipe: Recipe) -> list[Origin]:
+    """All that can be drawn for this recipe, the control last."""
+    found = []
+    for name, ability in recipe.abilities.items():
+        if not ability.pack:
+            method = ability.key_neurons.method if ability.key_neurons else "value-change"
+            found.append(Origin(f"ability:{name}", name, f"ability, {method}"))
+    for name, ability in recipe.abilities.items():
+        if ability.source_language:
+            found.append(Origin(f"source:{name}", short_name(ability.source_language), "source language, value-change"))
+    for name in recipe.languages:
+        found.append(Origin(f"language:{name}", name, "language, value-change"))
+    for path in sorted((resources.workspace().path / "scores").glob("*.safetensors")):
+        relative = f"scores/{path.name}"
+        head = _head(str(path), resources.stamp(relative))
+        found.append(Origin(f"file:{relative}", path.stem, f"scores/, {head.get('method', 'not readable')}"))
+    return [*found, Origin(RANDOM, "random control", "as many neurons, drawn by lot")]
+
+
+def split_half(recipe: Recipe, origin: str) -> dict[float, float]:
+    """{k1 in percent: share of key neurons that two halves of the corpus agree on}, where the file of scores stored it."""
+    path = _file(recipe, origin)
+    if path is None:
+        return {}
+    stored = _head(str(resources.workspace().resolve(path)), resources.stamp(path)).get("split_half")
+    try:
+        return {float(k1): float(share) for k1, share in dict(stored or {}).items()}
+    except (TypeError, ValueError):
+        return {}
+
+
+def key_neurons(recipe: Recipe, origin: str, rule: KeyNeuronRule) -> KeyNeurons:
+    """The top k1 % of an origin's neurons. A file says by itself what its neurons are; the others follow `rule`.
+
+    Raises ScoresError for a file that cannot be read or is for another base, and for an ability that is a pack.
+    """
+    method, granularity = _method(recipe, origin, rule)
+    file = _file(recipe, origin)
+    stamp = resources.stamp(file) if file else ()
+    place = (*resources.fingerprint(recipe), origin, method, granularity, rule.seed, stamp)
+    return _key_neurons(place, rule.k1, rule.scope, recipe)
+
+
+def cell_table(keys: KeyNeurons) -> pd.DataFrame:
+    """Key neurons by layer and module; see `maet_core.importance.cell_table`."""
+    return _cell_table(id(keys), keys)[0]
+
+
+def unit_table(keys: KeyNeurons, module: str, layer: int | None) -> pd.DataFrame:
+    """The units inside one cell; see `maet_core.importance.unit_table`."""
+    return _unit_table(id(keys), module, layer, keys)[0]
+
+
+def overlaps(sets: tuple[KeyNeurons, ...]) -> dict[tuple[int, int], Overlap]:
+    """Every pair of sets; see `maet_core.inspection.overlap`."""
+    return _overlaps(tuple(map(id, sets)), sets)[0]
+
+
+def control(keys: KeyNeurons) -> KeyNeurons:
+    """As many random neurons in every tensor."""
+    return _control(id(keys), keys)[0]
+
+
+def _method(recipe: Recipe, origin: str, rule: KeyNeuronRule) -> tuple[str, str]:
+    kind, _, name = origin.partition(":")
+    own = recipe.abilities[name].key_neurons if kind == "ability" and name in recipe.abilities else None
+    if kind == RANDOM:
+        return RANDOM, rule.granularity
+    return (own.method if own else "value-change"), rule.granularity
+
+
+def _file(recipe: Recipe, origin: str) -> str | None:
+    """The file of scores behind an origin, if there is one."""
+    kind, _, name = origin.partition(":")
+    if kind == "file":
+        return name
+    ability = recipe.abilities.get(name) if kind == "ability" else None
+    return ability.key_neurons.scores if ability and ability.key_neurons else None
+
+
+# What is kept with an identity of its keys keeps the keys as well: no other object can then take over that identity.
+@st.cache_resource(show_spinner="Ranking neurons …", max_entries=24)
+def _key_neurons(place: tuple, k1: float, scope: str, _recipe: Recipe) -> KeyNeurons:
+    from maet_core.importance import select_key_neurons
+
+    return select_key_neurons(_scores(place, _recipe), k1, scope)
+
+
+@st.cache_resource(show_spinner="Counting key neurons …", max_entries=24)
+def _cell_table(identity: int, _keys: KeyNeurons) -> tuple[pd.DataFrame, KeyNeurons]:
+    from maet_core import importance
+
+    return importance.cell_table(_keys), _keys
+
+
+@st.cache_resource(show_spinner=False, max_entries=48)
+def _unit_table(identity: int, module: str, layer: int | None, _keys: KeyNeurons) -> tuple[pd.DataFrame, KeyNeurons]:
+    from maet_core import importance
+
+    return importance.unit_table(_keys, layer, module), _keys
+
+
+@st.cache_resource(show_spinner="Comparing key neurons …", max_entries=24)
+def _overlaps(identities: tuple[int, ...], _sets: tuple[KeyNeurons, ...]) -> tuple:
+    from maet_core.inspection.overlap import overlaps
+
+    return overlaps(_sets), _sets
+
+
+@st.cache_resource(show_spinner="Drawing the control …", max_entries=8)
+def _control(identity: int, _keys: KeyNeurons) -> tuple[KeyNeurons, KeyNeurons]:
+    from maet_core.knockout import random_like
+
+    return random_like(_keys), _keys
+
+
+@st.cache_resource(show_spinner="Reading importance scores …", max_entries=12)
+def _scores(place: tuple, _recipe: Recipe) -> Scores:
+    from maet_core.errors import ScoresError
+    from maet_core.importance import SavedScores, locate
+
+    *_, origin, method, granularity, seed, _ = place
+    sources = resources.opened(_recipe)
+    kind, _, name = origin.partition(":")
+    if file := _file(_recipe, origin):
+        scores = SavedScores(resources.workspace().resolve(file), sources.base)
+    else:
+        if kind == "ability" and _recipe.abilities[name].pack:
+            raise ScoresError(
+                f"abilities.{name}: a pack holds its key neurons already; choose a checkpoint to look inside"
+            )
+        trained = {
+            "ability": lambda: sources.abilities[name].ability,
+            "source": lambda: sources.abilities[name].source_language,
+            "language": lambda: sources.languages[name],
+            RANDOM: lambda: None,
+        }[kind]()
+        scores = locate(method, sources.base, trained, granularity, seed)
+    if sources.base.parameters <= HELD_SCORES:
+        scores.read = cache(scores.read)
+    return scores
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _head(path: str, stamp: tuple) -> dict:
+    """What a file of scores says about itself; empty for one that cannot be read."""
+    from maet_core.errors import MaetError
+    from maet_core.safetensors_file import SafetensorsFile
+
+    try:
+        content = json.loads(SafetensorsFile(path).metadata["maet"])
+    except (MaetError, KeyError, ValueError, TypeError):
+        return {}
+    return content if isinstance(content, dict) else {}

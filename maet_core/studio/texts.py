@@ -1,0 +1,58 @@
+"""Texts of the workspace that a model can read: task questions with their answers, by language, and corpora."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+import streamlit as st
+
+from maet_core.studio import answers, resources, state
+
+MOST_TEXTS = 2000
+_CORPORA = (".txt", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """`id` goes into links: `task:sw` or `corpus:lang-sw.txt`. `language` is empty where it is not known."""
+
+    id: str
+    title: str
+    language: str = ""
+
+
+def choices() -> list[Texts]:
+    """Questions first, then corpora; empty in a workspace that has neither."""
+    languages = dict.fromkeys(row.language for row in answers.pool())
+    found = [Texts(f"task:{code}", f"Questions in {answers.language_name(code)}", code) for code in languages]
+    files = sorted((resources.workspace().path / "corpora").iterdir())
+    return found + [Texts(f"corpus:{file.name}", f"corpora/{file.name}") for file in files if file.suffix in _CORPORA]
+
+
+def pairs(texts: Texts, count: int) -> list[tuple[str, str]]:
+    """The first `count` (prompt, answer); the prompt is empty for plain text."""
+    kind, _, name = texts.id.partition(":")
+    if kind == "corpus":
+        return list(_corpus(name, resources.stamp(f"corpora/{name}"), count))
+    rows = [row for row in answers.pool() if row.language == name]
+    return [(row.prompt, f" {row.worked or row.answer}") for row in rows[:count]]
+
+
+@st.cache_resource(show_spinner="Reading the corpus …", max_entries=8)
+def _corpus(name: str, stamp: tuple, count: int) -> tuple[tuple[str, str], ...]:
+    from maet_core.corpora import read_corpus
+
+    return tuple(islice(read_corpus(resources.workspace().resolve(f"corpora/{name}")), min(count, MOST_TEXTS)))
+
+
+def choose(key: str, options: list[Texts]) -> Texts:
+    """A menu of texts; every page that has one shows the same choice."""
+    by_id = {texts.id: texts for texts in options}
+    chosen = st.selectbox(
+        "Texts",
+        format_func=lambda id: by_id[id].title,
+        width=280,
+        **state.bound_view(key, list(by_id), "texts", options[0].id),
+    )
+    return by_id[chosen]
