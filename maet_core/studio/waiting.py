@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from maet_core.progress import Progress
-from maet_core.studio import state
+from maet_core.studio import limits, state
 
 MOST_RESULTS = 128
 POLL_SECONDS = 0.2
@@ -21,7 +21,7 @@ def result(key: str, signature: Any, work: Callable[[Progress], Any], what: str)
     """What `work(progress)` gives; at once if anybody had it already, None after a Stop (with a button to begin again).
 
     `signature` (hashable) says what it depends on. The work runs in the page's own thread and must tell its progress often:
-    whatever the person does next ends it there.
+    whatever the person does next ends it there. Raises Busy where this server has no place for it now.
     """
     if (found := known(key, signature)) is not None:
         return found
@@ -39,7 +39,8 @@ def result(key: str, signature: Any, work: Callable[[Progress], Any], what: str)
     def progress(phase: str, done: int, total: int) -> None:
         bar.progress(min(done / max(total, 1), 1.0), f"{phase} …")
 
-    found = work(progress)
+    with limits.a_place():
+        found = work(progress)
     place.empty()
     kept = _results()
     kept[key, signature] = found
