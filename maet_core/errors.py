@@ -33,5 +33,9 @@ class WorkspaceError(InputError):
     """A path outside the folder that the user opened, or a folder that is no workspace."""
 
 
+class JobError(InputError):
+    """A background job that cannot be started, found or changed now."""
+
+
 class Cancelled(MaetError):
     """The user stopped the work; nothing is left behind."""

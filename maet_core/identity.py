@@ -91,6 +91,11 @@ def file_stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-def _entry_path(path: Path) -> Path:
+def cache_folder() -> Path:
+    """What this machine's user has computed once: `MAET_CACHE`, or `maet` in the user's cache folder."""
     root = os.environ.get("MAET_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maet"
-    return Path(root) / "identity" / (hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32] + ".json")
+    return Path(root)
+
+
+def _entry_path(path: Path) -> Path:
+    return cache_folder() / "identity" / (hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32] + ".json")

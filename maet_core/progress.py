@@ -36,6 +36,11 @@ def record(**figures: float | int | str) -> None:
             file.write(line + "\n")
 
 
+def in_a_job() -> bool:
+    """Whether this process works for a background job, which can be resumed."""
+    return "MAET_RUN" in os.environ
+
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -36,14 +36,15 @@ QUESTIONS = {
 }
 
 
-def build_workspace(folder: Path) -> Path:
+def build_workspace(folder: Path, scale: int = 1) -> Path:
+    """`scale` makes the models wider."""
     for name in ("models", "packs", "scores", "recipes", "tasks", "runs"):
         (folder / name).mkdir(parents=True)
     (folder / "recipes" / "demo.yaml").write_text(RECIPE)
     rows = [row(number, language) for number in range(3) for language in QUESTIONS]
     (folder / "tasks" / "math.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     tokenizer = byte_tokenizer()
-    base = transformers.LlamaForCausalLM(config(len(tokenizer)))
+    base = transformers.LlamaForCausalLM(config(len(tokenizer), hidden_size=32 * scale, intermediate_size=48 * scale))
     generator = torch.Generator().manual_seed(0)
     for name, scale in {"base": 0.0, "math-en": 0.02, "general-en": 0.01, "lang-sw": 0.02, "lang-bn": 0.02}.items():
         save(base, generator, scale, folder / "models" / name, tokenizer)

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 import maet_core
-from maet_core.cli import exchange, learn, look, make, start
+from maet_core.cli import exchange, jobs, learn, look, make, start
 from maet_core.cli.evaluate import evaluate
 from maet_core.errors import Cancelled, InputError
 
@@ -37,6 +37,7 @@ for command in (
     make.merge,
     start.generate,
     evaluate,
+    jobs.jobs,
     exchange.methods,
     exchange.export,
     exchange.import_,

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from maet_core.cli.background import runs_as_job
 from maet_core.cli.output import count, json_option, print_json, shown_training
 
 
+@runs_as_job()
 @click.command(
     epilog="Example:  maet train --base models/base --corpus math.jsonl --general english.txt --answers-only "
     "--key-neurons scores/math.safetensors --k1 5 -o models/math-en"

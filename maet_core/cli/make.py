@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
+from maet_core.cli.background import runs_as_job
 from maet_core.cli.output import count, json_option, print_json, print_table, shown_progress
 from maet_core.errors import InputError
 
 _HERE = Path()
 
 
+@runs_as_job()
 @click.command(epilog="Example:  maet locate --base models/base --trained models/math-en -o scores/math.safetensors")
 @click.option("--base", required=True, help="The base model: a directory or a hub id.")
 @click.option("--trained", help="value-change: the trained model or adapter that is compared with the base.")
@@ -248,12 +250,18 @@ def _write_pack(kind: str, weights, base, output: Path, made_from: dict, as_json
         )
 
 
+@runs_as_job(recipe="recipe")
 @click.command(epilog="Example:  maet merge recipes/demo.yaml -o models/merged")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, help="The new directory; it must not exist.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--relative-to",
+    type=click.Path(path_type=Path),
+    help="The folder that RECIPE's paths start from.  [default: its own]",
+)
 @json_option
-def merge(recipe: Path, output: str, device: str, as_json: bool) -> None:
+def merge(recipe: Path, output: str, device: str, relative_to: Path | None, as_json: bool) -> None:
     """Merges RECIPE into a directory that transformers opens (Eq. 4, or the method it names)."""
     from maet_core import merging
     from maet_core.recipe import Recipe
@@ -262,7 +270,7 @@ def merge(recipe: Path, output: str, device: str, as_json: bool) -> None:
         raise InputError("--output: empty; name a new directory")
     loaded = Recipe.load(recipe)
     with shown_progress() as progress:
-        report = merging.merge(loaded, recipe.parent, output, device, progress)
+        report = merging.merge(loaded, relative_to or recipe.parent, output, device, progress)
     if as_json:
         print_json(report.to_dict())
         return

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maet_core.errors import OutputError
+from maet_core.progress import in_a_job
 from maet_core.safetensors_writer import output_error
 
 _JOURNAL = "journal.json"
@@ -54,7 +55,7 @@ class Partial:
 def new_directory(output: Path, needed_bytes: int, work: Any) -> Iterator[Partial]:
     """Yields the partial directory; it takes the name `output` when the block ends well, and vanishes when it raises.
 
-    A process that is killed leaves it behind, and the next call for the same `work` (anything JSON can hold) goes on there.
+    A process that is killed leaves it behind, as does a background job that is told to stop, and the next call for the same `work` (anything JSON can hold) goes on there.
     Raises OutputError if the output exists, another process is writing it, or there is no room.
     """
     if output.exists() or output.is_symlink():
@@ -72,8 +73,9 @@ def new_directory(output: Path, needed_bytes: int, work: Any) -> Iterator[Partia
                 _sync_directory(path)
                 os.rename(path, output)
                 _sync_directory(output.parent)
-            except BaseException:
-                shutil.rmtree(path, ignore_errors=True)
+            except BaseException as error:
+                if not (isinstance(error, SystemExit) and in_a_job()):  # a job that is told to stop may be resumed
+                    shutil.rmtree(path, ignore_errors=True)
                 raise
     except BaseException as error:
         for parent in created:
