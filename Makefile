@@ -5,12 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: help app test lint setup browser test-fast demo screenshots clean
+.PHONY: help app test lint setup browser test-fast test-slurm slurm chaos demo screenshots clean
 
 help:
 	@echo "make app          set up, then open MAET Studio on the demo models"
 	@echo "make test         set up, then run every test, the ones in a real browser included"
 	@echo "make test-fast    the tests without a browser"
+	@echo "make test-slurm   jobs on a real Slurm, which is installed first (Debian, root)"
+	@echo "make chaos        hundreds of random kills over jobs; writes docs/reliability.md (an hour)"
 	@echo "make lint         format and rules (ruff)"
 	@echo "make demo         generate the demo corpora and train the demo models again (hours)"
 	@echo "make screenshots  take the README's pictures again"
@@ -33,6 +35,23 @@ test: setup browser
 
 test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/browser
+
+# Slurm's own daemons in a temporary folder; only the programs are installed, and only where that is possible.
+test-slurm: setup slurm
+	@if command -v slurmctld >/dev/null || test -x /usr/sbin/slurmctld; then \
+		MAET_TEST_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm; \
+	else \
+		echo "SKIPPED: the tests of jobs on Slurm. It is not installed, and installing it needs root and apt-get"; \
+	fi
+
+slurm:
+	@command -v slurmctld >/dev/null || test -x /usr/sbin/slurmctld || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+		echo "No Slurm found; installing Debian's packages"; \
+		apt-get update -q && env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+			slurmctld slurmd slurm-client munge; }
+
+chaos: setup
+	nice -n 10 $(BIN)/python tests/jobs/chaos.py
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -4,8 +4,10 @@ import shlex
 
 import streamlit as st
 
+from maet_core import jobs
+from maet_core.errors import JobError
 from maet_core.recipe import Recipe
-from maet_core.studio import answers, formula, method_menu, resources, saving, shell, state
+from maet_core.studio import answers, background, formula, method_menu, resources, shell, state
 from maet_core.workspace import short_name
 
 shell.guard()
@@ -73,14 +75,14 @@ def show_command(recipe: Recipe) -> None:
     if state.is_changed():
         name = f"{name}-changed"
         lines.append(f"cat > recipes/{name}.yaml <<'END'\n{resources.workspace().portable(recipe).to_yaml()}END")
-    lines.append(shlex.join(saving.command(f"recipes/{name}.yaml", f"models/{name}-merged")))
+    lines.append(shlex.join(background.merge_command(f"recipes/{name}.yaml", f"models/{name}-merged")))
     st.code("\n".join(lines), language="bash")
 
 
 def save_checkpoint(recipe: Recipe) -> None:
     def begin() -> None:
-        save = saving.start(recipe, st.session_state["merge-name"].strip())
-        st.session_state["_my_save"] = save.folder
+        saved = background.save_merge(recipe, st.session_state["merge-name"].strip())
+        st.session_state["_my_save"] = saved.job.id
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
@@ -90,40 +92,38 @@ def save_checkpoint(recipe: Recipe) -> None:
             key="merge-name",
             on_change=state.acted,
         )
-        running = any(save.running for save in saving.current())
-        st.button("Save", type="primary", key="merge-save", disabled=running, on_click=shell.guarded(begin))
-    save_progress()
+        st.button("Save", type="primary", key="merge-save", on_click=shell.guarded(begin))
+    if job := st.session_state.get("_my_save"):
+        save_progress(job)
+
+
+def save_progress(job: str) -> None:
+    try:
+        found = jobs.status(resources.workspace().path, job)
+    except JobError:
+        return  # removed on the Jobs page
+    if found.name not in jobs.ENDED:
+        watch(job)
+        # outside the fragment, so that a click is heard while it runs
+        st.button(
+            "Stop", key="merge-stop", on_click=shell.guarded(lambda: jobs.cancel(resources.workspace().path, job))
+        )
+    elif found.name == "done":
+        st.success(f"models/{found.job.title} is saved, after {background.duration(found.state.seconds)}.")
+        shell.link("models", "See it on Models")
+    elif found.name == "cancelled":
+        st.info(f"Stopped. {found.job.title} can be resumed, or removed, on Jobs.")
+    else:
+        st.error(found.state.error, icon=":material/error:")
+    shell.link("jobs", f"Job {found.job.number} on Jobs")
 
 
 @shell.fragment(run_every=0.5)
-def watch() -> None:
-    save = saving.current()[0]
-    if not save.running:
+def watch(job: str) -> None:
+    found = jobs.status(resources.workspace().path, job)
+    if found.name in jobs.ENDED:
         st.rerun()
-    done, phase = save.progress()
-    st.progress(done, f"{save.name}: {phase}")
-
-
-def save_progress() -> None:
-    if not saving.current():
-        return
-    save = saving.current()[0]
-    if save.running:
-        watch()
-        # outside the fragment, so that a click is heard while it runs
-        st.button("Stop", key="merge-stop", on_click=shell.guarded(save.stop))
-    elif save.folder != st.session_state.get("_my_save"):
-        return  # somebody else's, and over
-    elif save.stopped:
-        st.info(f"Stopped; nothing of {save.name} is left.")
-    elif save.process.returncode:
-        st.error(save.error(), icon=":material/error:")
-    elif result := save.result():
-        st.success(
-            f"models/{save.name}: {result['tensors_changed']:,} of {result['tensors']:,} tensors changed, "
-            f"{result['bytes_written'] / 1e6:,.1f} MB in {result['seconds']:.1f} s."
-        )
-        shell.link("models", "See it on Models")
+    st.progress(found.share, f"{found.job.title}: {background.where(found)}")
 
 
 def save_and_load(recipe: Recipe) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 _PROGRESS = re.compile(r"^progress (\d+) (\d+) ?(.*)$")
 _BAR = re.compile(r"\d+%\|.*\|.*\[")  # libraries draw bars, line after line
+_LAUNCHER = re.compile(r"^(srun|slurmstepd): ")  # after the command's own words they say again that it failed
 _TAIL_BYTES = 1 << 18
 _MOST_POINTS = 1000
 
@@ -30,7 +31,8 @@ def said(path: Path, lines: int = 200) -> list[str]:
 
 def error_lines(path: Path) -> str:
     """Why a command failed, in its own words: the last line where that is the project's own, else the last eight."""
-    lines = said(path, 8)
+    lines = said(path, 20)
+    lines = ([line for line in lines if not _LAUNCHER.match(line)] or lines)[-8:]
     return lines[-1] if lines and lines[-1].startswith("maet: ") else "\n".join(lines)
 
 

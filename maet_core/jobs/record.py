@@ -174,7 +174,8 @@ class Run:
     @property
     def engine_name(self) -> str:
         """What a cluster calls this job: unique among the workspaces of everybody on it."""
-        return f"maet-{self.id}-{hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]}"
+        workspace = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]
+        return f"maet-{self.id.partition('-')[0]}-{workspace}"
 
 
 def runs_folder(workspace: str | Path) -> Path:

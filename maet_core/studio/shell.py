@@ -24,6 +24,7 @@ _PAGES = (
     ("tensors", "Tensors", ":material/view_module:"),
     ("merge", "Merge", ":material/tune:"),
     ("compare", "Compare", ":material/compare:"),
+    ("jobs", "Jobs", ":material/pending_actions:"),
 )
 _FONTS = {
     "Noto Sans Bengali": ("noto-sans-bengali.woff2", "U+0964-0965,U+0980-09FE,U+200C-200D,U+25CC"),

@@ -9,7 +9,7 @@ import streamlit as st
 from maet_core.recipe import Recipe
 from maet_core.studio import resources
 
-PAGES = ("start", "models", "neurons", "tensors", "merge", "compare")
+PAGES = ("start", "models", "neurons", "tensors", "merge", "compare", "jobs")
 
 
 def html_text(app) -> str:
