@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from maet_core.cli.background import runs_as_job
 from maet_core.cli.output import json_option, print_json, print_table, shown_progress
 from maet_core.errors import InputError
 
@@ -68,6 +69,7 @@ def asking_options(command):
     return command
 
 
+@runs_as_job(output="")  # its folder grows answer by answer, so that it is there says nothing
 @click.command(
     epilog="Example:  maet evaluate models/base recipes/demo.yaml --task demo-math --languages en,sw -o results/demo"
 )
