@@ -88,16 +88,21 @@ class LiveModel:
             if not hasattr(scratch, "combiner"):
                 scratch.combiner = Combiner(plan)
             self._addends[name] = None  # should the next lines fail, the tensor is computed again
-            flat = self._parameters[name].view(-1)
-            code = code_of(flat.dtype)
-            for start in range(0, flat.numel(), CHUNK_ELEMENTS):
-                stop = min(start + CHUNK_ELEMENTS, flat.numel())
-                flat[start:stop] = as_torch(scratch.combiner.chunk(name, start, stop, code)[0], code)
+            fill(self._parameters[name], scratch.combiner, name)
             self._addends[name] = addends[name]
-            return flat.numel()
+            return self._parameters[name].numel()
 
         parameters = sum(each(stale, rewrite, "following"))
         return Changed(len(stale), parameters, time.monotonic() - started)
+
+
+def fill(values: torch.Tensor, combiner: Combiner, name: str) -> None:
+    """Writes the merged tensor `name` over `values`, which has its shape and any dtype."""
+    flat = values.view(-1)
+    code = code_of(flat.dtype)
+    for start in range(0, flat.numel(), CHUNK_ELEMENTS):
+        stop = min(start + CHUNK_ELEMENTS, flat.numel())
+        flat[start:stop] = as_torch(combiner.chunk(name, start, stop, code)[0], code)
 
 
 def _key_neurons(sources: Sources) -> dict[str, object]:

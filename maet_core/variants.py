@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from maet_core.errors import InputError
-from maet_core.kernels import CHUNK_ELEMENTS
+from maet_core.live import fill
 from maet_core.merging.combine import Combiner
 from maet_core.merging.plan import Addend, MergePlan, plan_merge
 from maet_core.merging.vectors import WeightedVector
@@ -91,10 +91,7 @@ class Variants:
         with torch.no_grad():
             values = old.detach().clone()
             for name, slot in self._of(old):
-                flat = slot.view(values).view(-1)
-                for start in range(0, flat.numel(), CHUNK_ELEMENTS):
-                    stop = min(start + CHUNK_ELEMENTS, flat.numel())
-                    flat[start:stop] = combiner.chunk(name, start, stop, flat.dtype)[0]
+                fill(slot.view(values), combiner, name)
         return torch.nn.Parameter(values, requires_grad=False)
 
     def _of(self, parameter: torch.nn.Parameter) -> list[tuple[str, Slot]]:

@@ -5,7 +5,7 @@ import html
 import streamlit as st
 
 from maet_core.recipe import Ability, Language, Recipe
-from maet_core.studio import answers, resources, shell, state
+from maet_core.studio import questions, resources, shell, state
 from maet_core.workspace import Entry, short_name
 
 shell.guard()
@@ -175,7 +175,7 @@ def choose_languages(recipe: Recipe, fitting: list[Entry]) -> None:
         **state.bound("models-languages", chosen, take),
     )
     if recipe.languages:
-        named = ", ".join(f"{name} ({answers.language_name(name)})" for name in recipe.languages)
+        named = ", ".join(f"{name} ({questions.language_name(name)})" for name in recipe.languages)
         st.caption(f"In the recipe as {named}. How much of each is set on the Merge page.")
 
 
@@ -183,7 +183,7 @@ def language_key(path: str, taken: set[str]) -> str:
     """A short name for a language in the recipe: `sw` for lang-sw; the whole name where that is taken."""
     name = short_name(path)
     short = name.rsplit("-", 1)[-1]
-    return short if short in answers.LANGUAGE_NAMES and short not in taken else name
+    return short if short in questions.LANGUAGE_NAMES and short not in taken else name
 
 
 shell.title("Models", "What is in the workspace, what fits the base, and what the recipe combines.")

@@ -8,7 +8,7 @@ import streamlit as st
 from maet_core.errors import MaetError
 from maet_core.importance import KeyNeurons
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import answers, cells, charts, knocked, scores, state, texts
+from maet_core.studio import answers, cells, charts, knocked, questions, scores, state, texts
 from maet_core.studio.heatmap import SEQUENTIAL, Cell, Scale, heatmap
 
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
@@ -184,9 +184,9 @@ def knock_out(recipe: Recipe, keys: KeyNeurons, name: str, signature: tuple) -> 
         "random": knocked.Setting(f"Random neurons × {factor:g}", scores.control(keys), ("random", *signature)),
     }
     _losses(variant, settings, factor, chosen, count)
-    question = answers.choose_question("neurons")
+    question = questions.choose_question("neurons")
     if question is not None:
-        answers.show_question(question)
+        questions.show_question(question)
         factors = {"as is": 1.0, "key": factor, "random": factor}
         slots = [knocked.slot(variant, setting, factors[kind]) for kind, setting in settings.items()]
         answers.panel_auto("neurons", slots, question)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from maet_core.recipe import Recipe
     from maet_core.selection import Measured
     from maet_core.sources import Sources
+    from maet_core.variants import Variants
     from maet_core.workspace import Entry, Question, Workspace
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -110,6 +111,23 @@ def live_speaker(recipe: Recipe, label: str) -> Speaker:
     return Speaker(label, resident.model, resident.tokenizer, hold)
 
 
+def variant_speaker(recipe: Recipe, label: str) -> Speaker:
+    """The model of `recipe` beside those of other recipes, which share with it what they have in common; nobody changes it.
+
+    Where memory does not suffice for one more it is the live model that answers, when its turn has come.
+    """
+    from maet_core.generation import Speaker
+    from maet_core.merging.plan import needs_similarity
+    from maet_core.variants import NoRoom
+
+    pool = _variants(str(workspace().path), _structure(recipe), _stamps(recipe), recipe)
+    try:
+        model = pool.model(recipe, measured(recipe) if needs_similarity(recipe) else None)
+    except NoRoom:
+        return live_speaker(recipe, label)
+    return Speaker(label, model, speaker(recipe.base, label).tokenizer)
+
+
 def speaker(path: str, label: str) -> Speaker:
     """A checkpoint of the workspace as it is on disk."""
     from maet_core.generation import Speaker
@@ -180,6 +198,14 @@ def _live(path: str, structure: str, stamps: tuple, _recipe: Recipe) -> LiveMode
     return LiveModel(sources(_recipe))
 
 
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _variants(path: str, structure: str, stamps: tuple, _recipe: Recipe) -> Variants:
+    with _importing:
+        from maet_core.variants import Variants
+
+    return Variants(opened(_recipe), speaker(_recipe.base, "").model)
+
+
 @st.cache_resource(show_spinner="Loading a model …", max_entries=4)
 def _model(path: str, relative: str, stamp: tuple) -> tuple:
     with _importing:
@@ -191,7 +217,7 @@ def _model(path: str, relative: str, stamp: tuple) -> tuple:
 
 
 def _structure(recipe: Recipe) -> str:
-    """What has to be opened: the recipe with every number, key neuron and pattern taken out."""
+    """What has to be opened: the recipe with every number, key neuron and pattern, and the method, taken out."""
     from maet_core.recipe import Recipe, TensorRule
 
     content = recipe.to_dict()
@@ -202,6 +228,7 @@ def _structure(recipe: Recipe) -> str:
         ability.pop("key_neurons", None)
     for language in content["languages"].values():
         language["mu"] = 1.0
+    content.pop("method", None)
     return Recipe.from_dict({**content, "eta": 1.0, "scales": [], "output": {}}).model_dump_json()
 
 

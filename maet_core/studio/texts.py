@@ -7,7 +7,7 @@ from itertools import islice
 
 import streamlit as st
 
-from maet_core.studio import answers, resources, state
+from maet_core.studio import questions, resources, state
 
 MOST_TEXTS = 2000
 _CORPORA = (".txt", ".jsonl", ".parquet")
@@ -24,8 +24,8 @@ class Texts:
 
 def choices() -> list[Texts]:
     """Questions first, then corpora; empty in a workspace that has neither."""
-    languages = dict.fromkeys(row.language for row in answers.pool())
-    found = [Texts(f"task:{code}", f"Questions in {answers.language_name(code)}", code) for code in languages]
+    languages = dict.fromkeys(row.language for row in questions.pool())
+    found = [Texts(f"task:{code}", f"Questions in {questions.language_name(code)}", code) for code in languages]
     files = sorted((resources.workspace().path / "corpora").iterdir())
     return found + [Texts(f"corpus:{file.name}", f"corpora/{file.name}") for file in files if file.suffix in _CORPORA]
 
@@ -35,7 +35,7 @@ def pairs(texts: Texts, count: int) -> list[tuple[str, str]]:
     kind, _, name = texts.id.partition(":")
     if kind == "corpus":
         return list(_corpus(name, resources.stamp(f"corpora/{name}"), count))
-    rows = [row for row in answers.pool() if row.language == name]
+    rows = [row for row in questions.pool() if row.language == name]
     return [(row.prompt, f" {row.worked or row.answer}") for row in rows[:count]]
 
 

@@ -1,35 +1,15 @@
 """Every page starts, and what a person sets ends up in the recipe, the URL and on the other pages."""
 
 import json
-import re
 
 import pytest
 import streamlit as st
+from page_tools import html_text, no_complaint, recipe_of, widget
 
 from maet_core.recipe import Recipe
 from maet_core.studio import resources
 
 PAGES = ("start", "models", "neurons", "tensors", "merge", "compare", "jobs")
-
-
-def html_text(app) -> str:
-    """All that the page's own HTML says."""
-    return " ".join(element.proto.body for element in app.get("html"))
-
-
-def recipe_of(app) -> Recipe:
-    return app.session_state["_recipe"]
-
-
-def widget(found, key: str):
-    """The widget bound to this key, however often it has been replaced."""
-    return next(one for one in found if re.fullmatch(re.escape(key) + r"(-\d+)?", one.key or ""))
-
-
-def no_complaint(app) -> None:
-    assert not app.exception
-    assert [element.value for element in app.error] == []
-    assert [element.value for element in app.warning] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -253,7 +233,7 @@ def test_compare_asks_all_models(app):
 
 def test_user_text_is_escaped(app):
     test = app("compare")
-    test.get("button_group")[0].set_value("typed").run()
+    widget(test.get("button_group"), "compare-language").set_value("typed").run()
     widget(test.text_area, "compare-typed").set_value("<img src=x onerror=alert(1)>").run()
     no_complaint(test)
     assert "&lt;img" in html_text(test)

@@ -40,7 +40,7 @@ def compare(page: Page) -> None:
     page.get_by_role("radio", name="Bengali").click()
     idle(page)
     page.get_by_role("button", name="Ask all models").click()
-    expect(page.locator(".maet-foot .speed")).to_have_count(2)
+    expect(page.locator(".maet-foot .speed")).to_have_count(4)
     page.mouse.move(700, 700)
 
 
@@ -51,7 +51,7 @@ SHOTS = {
     "neurons": ("neurons", neurons, WIDE, "light"),
     "tensors": ("tensors?recipe=demo&abilities.math.tensors.k2=70.0", tensors, WIDE, "light"),
     "merge": ("merge", merge, WIDE, "light"),
-    "compare": ("compare", compare, WIDE, "light"),
+    "compare": ('compare?models=["base","languages","task-vector","merged"]', compare, WIDE, "light"),
     "neurons-dark": ("neurons", neurons, WIDE, "dark"),
     "merge-phone": ("merge", merge, PHONE, "light"),
 }
