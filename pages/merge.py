@@ -1,20 +1,37 @@
 """How much of each: sliders for Eq. 2 to 4, a live answer, and ways to keep the result."""
 
 import shlex
+import time
 
 import streamlit as st
 
 from maet_core import jobs
 from maet_core.errors import JobError
 from maet_core.recipe import Recipe
-from maet_core.studio import answers, background, formula, method_menu, resources, shell, state
-from maet_core.workspace import short_name
+from maet_core.studio import (
+    answers,
+    background,
+    formula,
+    grid,
+    kept_settings,
+    method_menu,
+    preset_menu,
+    questions,
+    resources,
+    scaling,
+    shell,
+    slots,
+    state,
+)
+from maet_core.workspace import Question, short_name
 
 shell.guard()
 
 RANGES = {"alpha": (0.0, 2.0), "beta": (0.0, 2.0), "gamma": (0.0, 3.0), "mu": (0.0, 2.0), "eta": (0.0, 2.0)}
 LIMIT = 100.0
 STEP = 0.05
+QUICK_SECONDS = 0.5
+_QUICK = "_merge_quick"
 
 
 def coefficient(field: str, value: float, label: str) -> None:
@@ -52,7 +69,7 @@ def sliders(recipe: Recipe) -> None:
     if recipe.languages:
         st.markdown("**Languages**")
     for name, language in recipe.languages.items():
-        coefficient(f"languages.{name}.mu", language.mu, f"μ · {answers.language_name(name)}")
+        coefficient(f"languages.{name}.mu", language.mu, f"μ · {questions.language_name(name)}")
     if recipe.languages and recipe.abilities:
         coefficient("eta", recipe.eta, "η · all languages, where the ability is added too")
 
@@ -153,24 +170,42 @@ def save_and_load(recipe: Recipe) -> None:
         st.download_button("Download", text, name, "application/yaml", on_click="ignore")
 
 
-def live_answer(recipe: Recipe) -> None:
-    question = answers.choose_question("merge")
+def live_answer(recipe: Recipe, question: Question | None) -> None:
     if question is None:
         st.info("Type a question, and it is answered after every change.")
         return
-    answers.show_question(question)
-    answers.panel_auto("merge", [answers.merged_slot(recipe)], question)
+    questions.show_question(question)
+    started = time.monotonic()
+    answers.panel_auto("merge", [slots.merged_slot(recipe)], question)
+    st.session_state[_QUICK] = time.monotonic() - started < QUICK_SECONDS
 
 
 shell.title("Merge", "Move a slider: the weights in memory follow, and the question is answered again.")
 recipe = shell.need_recipe()
-left, right = st.columns([5, 8], gap="large")
+preset_menu.menu(recipe)
+with st.container(key="merge-desk"):
+    left, right = st.columns([5, 8], gap="large")
 with left:
     sliders(recipe)
     method_menu.menu(recipe)
 with right:
-    live = st.container()
+    with st.container(key="merge-live"):
+        question = questions.choose_question("merge")
+        live = st.container()
     st.latex(formula.equations(recipe))
-    keep(recipe)
-with live:  # last, because it goes on until the model has finished
-    live_answer(recipe)
+# A quick model answers before the rest of the page is drawn again; a slow one last, for nothing else would be drawn meanwhile.
+quick = st.session_state.get(_QUICK, False)
+if quick:
+    with live:
+        live_answer(recipe, question)
+scaling.section(recipe)
+keep(recipe)
+st.subheader("Kept settings")
+kept_settings.section(recipe, question)
+st.subheader("γ × η")
+below = st.container()
+if not quick:
+    with live:
+        live_answer(recipe, question)
+with below:
+    grid.section(recipe, question)

@@ -1,0 +1,169 @@
+"""γ × η: the pinned question under every pair, on the live model, filled in as the answers come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from maet_core.evaluation import final_answer
+from maet_core.recipe import Recipe
+from maet_core.studio import answers, filling, shell, state
+from maet_core.studio.slots import merged_slot
+from maet_core.workspace import Question
+
+if TYPE_CHECKING:
+    from maet_core.generation import Answer
+
+# from, to, how many: γ, then η
+DEFAULT = [0.0, 2.0, 5, 0.0, 2.0, 5]
+LOWEST, HIGHEST, MOST_STEPS = -10.0, 10.0, 9
+_VIEW = "grid"
+_COLOURS = {True: ("#d5efe5", "#00573d"), False: ("#fbe3d6", "#8a3606")}  # ground and text; readable in both themes
+
+
+def section(recipe: Recipe, question: Question | None) -> None:
+    if not recipe.abilities or not recipe.languages:
+        st.caption("The grid needs an ability for γ and a language for η; choose both on the Models page.")
+        return
+    if question is None:
+        st.caption("Choose or type a question above.")
+        return
+    name = shell.need_ability(recipe, "merge-grid-ability")
+    gammas, etas = axes()
+    field = f"abilities.{name}.gamma"
+    plain = recipe.with_value(field, 0.0).with_value("eta", 1.0)
+    work = filling.filling("merge-grid", (question.prompt, name, plain))
+    cells = [(gamma, eta) for gamma in gammas for eta in etas]
+    done = sum(cell in work.answers for cell in cells)
+    _ranges()
+    filling.buttons("merge-grid", work, done, len(cells), f"Fill in {len(cells)} cells")
+    bar, table = st.empty(), st.container()
+    running = work.running and done < len(cells)
+    if not running:
+        work.running = False
+        if done:
+            with table:
+                _pick(field, gammas, etas, work.answers, question)
+        return
+    with table:
+        place = st.empty()
+    _fill(plain, field, cells, work, question, lambda: _redraw(bar, place, gammas, etas, work, question))
+    work.running = False
+    st.rerun()
+
+
+def _fill(plain: Recipe, field: str, cells: list, work: filling.Filling, question: Question, redraw) -> None:
+    from maet_core.generation import Decoding
+
+    redraw()
+    for gamma, eta in cells:
+        if (gamma, eta) not in work.answers:
+            slot = merged_slot(plain.with_value(field, gamma).with_value("eta", eta))
+            for answer in answers.said([slot], question, Decoding(max_new_tokens=96)):
+                if work.take((gamma, eta), answer):
+                    redraw()
+
+
+def axes() -> tuple[list[float], list[float]]:
+    """The values of γ and η that the link asks for; what it must not ask for is the default's."""
+    wanted = state.view(_VIEW, DEFAULT)
+    fits = len(wanted) == len(DEFAULT) and all(isinstance(value, (int, float)) for value in wanted)
+    if not fits or not all(
+        LOWEST <= low <= HIGHEST and LOWEST <= high <= HIGHEST and 1 <= count <= MOST_STEPS
+        for low, high, count in (wanted[:3], wanted[3:])
+    ):
+        wanted = DEFAULT
+    return tuple(
+        [round(float(value), 4) for value in np.linspace(low, high, int(count))]
+        for low, high, count in (wanted[:3], wanted[3:])
+    )
+
+
+def _ranges() -> None:
+    wanted = state.view(_VIEW, DEFAULT)
+    wanted = list(wanted) if len(wanted) == len(DEFAULT) else list(DEFAULT)
+
+    def take(i: int, value: float) -> None:
+        now = state.view(_VIEW, DEFAULT)
+        changed = list(now) if len(now) == len(DEFAULT) else list(DEFAULT)
+        changed[i] = value
+        state.set_view(_VIEW, changed)
+
+    labels = ("γ from", "γ to", "γ steps", "η from", "η to", "η steps")
+    with st.container(horizontal=True):
+        for i, label in enumerate(labels):
+            whole = "steps" in label
+            kind = int if whole else float
+            low, high, step = (1, MOST_STEPS, 1) if whole else (LOWEST, HIGHEST, 0.25)
+            value = min(max(kind(wanted[i]), low), high) if isinstance(wanted[i], (int, float)) else kind(DEFAULT[i])
+            bound = state.bound(f"merge-grid-{i}", value, lambda entered, i=i: take(i, entered))
+            st.number_input(label, low, high, step=step, width=118, **bound)
+
+
+def _redraw(bar, place, gammas: list[float], etas: list[float], work: filling.Filling, question: Question) -> None:
+    total = len(gammas) * len(etas)
+    done = sum((gamma, eta) in work.answers for gamma in gammas for eta in etas)
+    bar.progress(done / total, f"{done} of {total} answers")
+    place.dataframe(_styled(gammas, etas, work.answers, question), width="stretch")
+
+
+def _pick(field: str, gammas: list[float], etas: list[float], found: dict, question: Question) -> None:
+    """The table; a chosen cell becomes the setting."""
+
+    def take() -> None:
+        state.acted()
+        chosen = st.session_state["merge-grid-table"]["selection"]["cells"]
+        if chosen:
+            row, column = chosen[0]
+            eta = float(str(column).removeprefix("η "))
+            if 0 <= row < len(gammas) and eta in etas:
+                state.set_recipe(state.recipe().with_value(field, gammas[row]).with_value("eta", eta))
+
+    st.dataframe(
+        _styled(gammas, etas, found, question),
+        width="stretch",
+        key="merge-grid-table",
+        on_select=take,
+        selection_mode="single-cell",
+    )
+    right = [answers.verdict(found[cell], question) for cell in found]
+    known = [verdict for verdict in right if verdict is not None]
+    note = f"{sum(known)} of {len(known)} right. " if known else ""
+    st.caption(f"{note}Choose a cell to take its γ and η. One question shows a shape, not a result.")
+
+
+def _styled(gammas: list[float], etas: list[float], found: dict, question: Question):
+    verdicts = [[_verdict(found.get((gamma, eta)), question) for eta in etas] for gamma in gammas]
+    texts = [[_text(found.get((gamma, eta)), question) for eta in etas] for gamma in gammas]
+    index, columns = [f"γ {gamma:g}" for gamma in gammas], [f"η {eta:g}" for eta in etas]
+    table = pd.DataFrame(texts, index=index, columns=columns)
+
+    def colour(frame: pd.DataFrame) -> pd.DataFrame:
+        styles = [
+            [
+                "" if verdict is None else "background-color: {}; color: {}".format(*_COLOURS[verdict])
+                for verdict in line
+            ]
+            for line in verdicts
+        ]
+        return pd.DataFrame(styles, index=frame.index, columns=frame.columns)
+
+    return table.style.apply(colour, axis=None)
+
+
+def _verdict(answer: Answer | None, question: Question) -> bool | None:
+    return answers.verdict(answer, question) if answer else None
+
+
+def _text(answer: Answer | None, question: Question) -> str:
+    """The final number with its mark, else how the answer begins."""
+    if answer is None:
+        return ""
+    if answer.finished == "error":
+        return answer.error
+    number = final_answer(answer.text, question.language)
+    mark = {True: "✓ ", False: "✗ ", None: ""}[_verdict(answer, question)]
+    return mark + (f"{number:f}" if number is not None else answer.text.strip()[:24] or "(no words)")
