@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from maet_core.studio import answers, charts, resources, shell, state
+from maet_core.studio import answers, charts, questions, resources, shell, slots, state, tour
 
 shell.guard()
 
@@ -29,7 +29,7 @@ def scores(language: str) -> None:
     cells = [(label, cell) for label, cell in cells if cell]
     if cells:
         st.caption(
-            f"One question is an example, not a result. All {cells[0][1]['n']} test questions in {answers.language_name(language)}, "
+            f"One question is an example, not a result. All {cells[0][1]['n']} test questions in {questions.language_name(language)}, "
             "right answers (95 % interval):"
         )
         charts.numbers(*((f"{100 * cell['accuracy']:.1f} %", f"{label} ({_interval(cell)})") for label, cell in cells))
@@ -45,26 +45,31 @@ shell.title(
     "is added to the base, together with what others learned about these languages.",
 )
 recipe = shell.need_recipe()
-languages = [code for code in recipe.languages if answers.default_question(code)]
+languages = [code for code in recipe.languages if questions.default_question(code)]
+language = question = None
 if not languages:
     st.info("The workspace has no questions in the recipe's languages. Put a task file into tasks/, or ask on Compare.")
 else:
     language = st.segmented_control(
         "Question in",
-        format_func=answers.language_name,
+        format_func=questions.language_name,
         required=True,
         label_visibility="collapsed",
         **state.bound_view("start-language", languages, "start", languages[0]),
     )
-    question = answers.default_question(language)
-    answers.show_question(question)
+    question = questions.default_question(language)
+if tour.step() and recipe.abilities:
+    tour.show(recipe, question)
+    st.stop()
+if question:
+    questions.show_question(question)
     panel = st.container()
     scores(language)
-
+tour.offer(recipe)
 st.subheader("Look inside, then change it")
 with st.container(gap="xsmall"):
     for page, label, says in _STEPS:
         shell.link(page, f"**{label}** · {says}")
-if languages:
+if question:
     with panel:  # last, because it goes on until both models have finished
-        answers.panel_auto("start", [answers.base_slot(recipe), answers.merged_slot(recipe)], question)
+        answers.panel_auto("start", [slots.base_slot(recipe), slots.merged_slot(recipe)], question)
