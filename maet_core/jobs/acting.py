@@ -86,7 +86,8 @@ def remove(workspace: str | Path, job: str | int) -> None:
     now = look(run)
     lock = take_lock(run.lock, 2.0) if now.name in ENDED else None
     if lock is None:
-        raise JobError(f"{run.id}: it is {now.name}; cancel it first")
+        mend = "something that it started still runs" if now.name in ENDED else "cancel it first"
+        raise JobError(f"{run.id}: it is {now.name}; {mend}")
     try:
         if now.job.output:
             with locked(run.output_lock(now.job.output)):

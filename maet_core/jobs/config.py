@@ -41,6 +41,7 @@ class Engine:
     launch: str = ""
     launch_many: str = ""
     requeue: str = ""
+    requeue_when: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
 

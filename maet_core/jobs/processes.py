@@ -30,11 +30,15 @@ def processes_of(run: Path, leader: int = 0) -> list[int]:
 
 
 def end(run: Path, leader: int, grace_seconds: float, alive: Callable[[], bool]) -> None:
-    """SIGTERM to the group, time to save, then SIGKILL to the group and to whoever left it. Returns once `alive()` is false,
-    or when nothing more can be done."""
-    _signal(run, leader, signal.SIGTERM)
+    """SIGTERM to the leader's group, time to save, then SIGKILL to everything that the run has started. Returns once `alive()`
+    is false, or when nothing more can be done.
+
+    SIGTERM comes once: torchrun hands it on to its workers, and one that is asked twice may think that there is no time.
+    """
+    found = processes_of(run, leader)
+    _signal({leader} if leader in found else set(found), signal.SIGTERM)
     if not _until(lambda: not alive(), grace_seconds):
-        _signal(run, leader, signal.SIGKILL)
+        _signal(set(processes_of(run, leader)), signal.SIGKILL)
         _until(lambda: not alive(), 10)
 
 
@@ -52,10 +56,10 @@ def is_supervisor(process: int, run: Path) -> bool:
     return b"maet_core.jobs.supervisor" in words and str(run).encode() in words
 
 
-def _signal(run: Path, leader: int, number: int) -> None:
-    found = processes_of(run, leader)
-    groups = {leader} if leader in found else set()
-    for process in found:
+def _signal(processes: set[int], number: int) -> None:
+    """To the groups of these processes."""
+    groups = set()
+    for process in processes:
         with contextlib.suppress(OSError):
             groups.add(os.getpgid(process))
     for group in groups - {os.getpgrp()}:

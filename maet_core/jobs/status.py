@@ -97,7 +97,7 @@ def conclude(run: Run, job: Job, state: State, exit_status: int | None) -> None:
     """Says in `state` how the job ended. Outputs are whole or not there, so one that is there is a finished result, whatever
     happened to the process after it; `submit` has made sure that it was not there before."""
     state.exit_status, state.rate, state.seconds_left = exit_status, 0.0, None
-    killed = exit_status is None or exit_status < 0 or exit_status > 128
+    killed = exit_status is None or exit_status < 0 or exit_status > 128 or was_told_to_stop(run, exit_status)
     there = bool(job.output) and Path(job.output).exists()
     if (exit_status == 0 and (there or not job.output)) or (killed and there):
         state.state, state.error = "done", ""
@@ -108,7 +108,7 @@ def conclude(run: Run, job: Job, state: State, exit_status: int | None) -> None:
     elif exit_status is None:
         state.state, state.error = "interrupted", _SILENT
     elif killed:
-        number = -exit_status if exit_status < 0 else exit_status - 128
+        number = 15 if was_told_to_stop(run, exit_status) else abs(exit_status) % 128
         hint = "; often for want of memory" if number == 9 else ""
         state.state, state.error = (
             "interrupted",
@@ -119,3 +119,10 @@ def conclude(run: Run, job: Job, state: State, exit_status: int | None) -> None:
     else:
         state.state = "failed"
         state.error = reading.error_lines(run.path / "log.txt") or f"exit status {exit_status}"
+
+
+def was_told_to_stop(run: Run, exit_status: int | None) -> bool:
+    """Whether the command ended because of SIGTERM or Ctrl-C: `maet` exits with 130 or 143 then, torchrun with 1 and a word of it."""
+    if exit_status == 1:
+        return any("SignalException" in line for line in reading.said(run.path / "log.txt", 20))
+    return exit_status in (130, 143, -2, -15)

@@ -54,8 +54,8 @@ def submit(
         runs.mkdir(parents=True, exist_ok=True)
         with locked(runs / ".submit.lock"):  # two submits at once: one after the other
             _refuse_taken(workspace, target)
-            run = _make(runs, list(command), str(folder), target, recipe, engine, gpus, nodes, grace_seconds)
-            launch(run, run.job())
+            run, lock = _make(runs, list(command), str(folder), target, recipe, engine, gpus, nodes, grace_seconds)
+            launch(run, run.job(), lock)
     except OSError as error:
         raise JobError(
             f"{runs}: the job cannot be written down ({error.strerror or error}); free some space, or choose another workspace"
@@ -63,18 +63,13 @@ def submit(
     return look(run)
 
 
-def launch(run: Run, job: Job, lock: int | None = None) -> None:
-    """Hands the run to a supervisor of its own, or to the cluster; `lock` is the run's, if the caller holds it already."""
-    if job.engine != "local":
-        if lock is not None:
-            os.close(lock)
-        _launch_on_cluster(run, job)
-        return
-    lock = take_lock(run.lock, 2.0) if lock is None else lock
-    if lock is None:
-        raise JobError(f"{run.id}: it is running already")
-    turns.queue_up(run.path.parent, run.state().place, job.gpus, run.id)
+def launch(run: Run, job: Job, lock: int) -> None:
+    """Hands the run to a supervisor of its own, or to the cluster. `lock` is the run's, and is given away with it."""
     try:
+        if job.engine != "local":
+            _launch_on_cluster(run, job)
+            return
+        turns.queue_up(run.path.parent, run.state().place, job.gpus, run.id)
         with (run.path / "log.txt").open("ab") as log:
             process = subprocess.Popen(
                 launching.supervisor_command(run, "--lock", str(lock)),
@@ -125,8 +120,8 @@ def _make(
     gpus: int,
     nodes: int,
     grace: float,
-) -> Run:
-    """The run directory, complete before it has its name."""
+) -> tuple[Run, int]:
+    """The run directory, complete before it has its name, and its lock, held from its first moment."""
     number = turns.next_number(runs)
     kind = command[1] if command[0] == "maet" and len(command) > 1 else Path(command[0]).name
     words = [
@@ -135,9 +130,10 @@ def _make(
     ]
     name = "-".join([str(number), *filter(None, words)])[:80]
     part = runs / f".{name}.part"
-    path = runs / name
+    path, lock = runs / name, None
     try:
         part.mkdir()
+        lock = take_lock(part / "lock")
         if recipe:
             (part / "recipe.yaml").write_text(recipe, "utf-8")
         command = [word.replace("{run}", os.path.relpath(path, folder)) for word in command]
@@ -149,6 +145,8 @@ def _make(
         Run(part).write(State(place=number))
         os.rename(part, path)
     except BaseException:
+        if lock is not None:
+            os.close(lock)
         shutil.rmtree(part, ignore_errors=True)
         raise
-    return Run(path)
+    return Run(path), lock

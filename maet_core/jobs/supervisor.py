@@ -18,13 +18,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from maet_core.errors import JobError
 from maet_core.jobs import config, launching, outputs, processes, reading, turns
 from maet_core.jobs.files import take_lock
 from maet_core.jobs.record import ENDED, Run
-from maet_core.jobs.status import conclude, settle
+from maet_core.jobs.status import conclude, settle, was_told_to_stop
 
 TICK_SECONDS = 0.25
 _RESERVE_BYTES = 1 << 15
@@ -39,6 +40,7 @@ class Supervisor:
         self.engine = config.engine(self.job.engine) if on_cluster else None
         self.told_to_stop = False
         self._worked = self.state.seconds
+        self._devices: list[str] | None = None
         self._phase_from: tuple[str, int, float] = ("", 0, 0.0)
         self._noted = 0.0
 
@@ -56,9 +58,10 @@ class Supervisor:
         except (OSError, JobError) as error:
             print(f"maet: {error}", flush=True)
             exit_status = 1
-        if self.engine and self.told_to_stop and not self.run.cancel_wanted and self.engine.requeue:
+        conclude(self.run, self.job, self.state, exit_status)
+        if self.state.state == "interrupted" and (self.told_to_stop or was_told_to_stop(self.run, exit_status)):
             self._requeue()
-        self._end(exit_status)
+        self._end()
 
     def _stop(self, *_: object) -> None:
         self.told_to_stop = True
@@ -85,6 +88,8 @@ class Supervisor:
         self.state.state, self.state.devices = "running", devices or []
         self.state.started = self.state.started or _now()
         self._devices = devices
+        self._write()
+        turns.leave(runs, self.run.id)
         return True
 
     def _work(self) -> int:
@@ -106,7 +111,6 @@ class Supervisor:
             )
         self.state.worker = worker.pid
         self._write()
-        turns.leave(self.run.path.parent, self.run.id)
         ended = threading.Event()
         threading.Thread(target=lambda: (worker.wait(), ended.set()), daemon=True).start()
         while not ended.wait(TICK_SECONDS):
@@ -156,21 +160,29 @@ class Supervisor:
             self.run.write(self.state)
 
     def _requeue(self) -> None:
-        """A cluster wants the machine back: the job goes to its queue again, and this process waits for its end."""
-        self.state.state, self.state.attempt = "queued", self.state.attempt + 1
-        self._write()
-        print("maet: told to stop by the cluster; back to its queue", flush=True)
+        """Where the cluster wants the machine back, the job goes to its queue again, and this process waits for its end.
+
+        A job that somebody has taken out of the cluster stays out.
+        """
+        if self.engine is None or not self.engine.requeue:
+            return
+        told = launching.values(self.run, self.job, self.engine)
         try:
-            launching.call(self.engine, "requeue", launching.values(self.run, self.job, self.engine))
+            if not set(launching.call(self.engine, "status", told).split()) & set(self.engine.requeue_when):
+                return
+            again = replace(self.state, state="queued", error="", exit_status=None, attempt=self.state.attempt + 1)
+            with contextlib.suppress(OSError):
+                self.run.write(again)
+            launching.call(self.engine, "requeue", told)
         except JobError as error:
             print(f"maet: {error}", flush=True)
             return
+        print("maet: told to stop by the cluster; back in its queue", flush=True)
         while True:
             time.sleep(60)
 
-    def _end(self, exit_status: int | None) -> None:
+    def _end(self) -> None:
         self.state.ended = _now()
-        conclude(self.run, self.job, self.state, exit_status)
         for attempt in range(600):
             with contextlib.suppress(OSError):
                 (self.run.path / "reserve").unlink(missing_ok=True)
@@ -201,7 +213,8 @@ def main() -> None:
     if told.end:
         end_orphan(run)
         return
-    if (lock := take_lock(run.lock, 2.0) if told.lock is None else told.lock) is None:
+    # on a cluster it may start while the one who submits it still holds the lock
+    if (lock := take_lock(run.lock, 30.0) if told.lock is None else told.lock) is None:
         sys.exit(f"maet: {run.id}: it is running already")
     if run.state().state not in ENDED:
         Supervisor(run, [lock], told.on_cluster).supervise()

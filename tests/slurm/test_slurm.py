@@ -1,8 +1,10 @@
 """Jobs on a real Slurm: through sbatch, squeue and scancel alone, without accounting."""
 
 import json
+import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import PATIENCE_SECONDS, wait_for
@@ -11,6 +13,7 @@ from small_workspace import build_workspace
 from maet_core import jobs
 from maet_core.errors import JobError
 from maet_core.jobs import reading
+from maet_core.jobs.processes import processes_of
 from maet_core.jobs.record import Run
 
 LINES = "".join(f"Line {number} of the text says {number * number}.\n\n" for number in range(120))
@@ -162,6 +165,16 @@ def train(output: str, steps: int = 12) -> list[str]:
     return [*command, "--steps", str(steps), "--row-tokens", "48", "--batch-rows", "2"]
 
 
+def freeze(run: Run) -> None:
+    """Stops the training where it is; what Slurm sends before SIGTERM lets it go on."""
+    for process in processes_of(run.path):
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        if words[1:4] == [b"-m", b"maet_core", b"train"]:
+            os.kill(process, signal.SIGSTOP)
+            return
+    raise AssertionError("no training runs")
+
+
 def weights(path) -> bytes:
     return (path / "model.safetensors").read_bytes()
 
@@ -171,10 +184,11 @@ def test_preempted_and_requeued_it_goes_on_from_its_state(workspace, submit, set
     run = submit(train("models/preempted"), output="models/preempted")
     state = workspace / "models" / ".preempted.training.safetensors"
     wait_for(state.exists)
+    freeze(run)  # it must not finish before it is preempted
     settings(cpus=2, memory="2000M", partition="urgent")
     urgent = submit(["sh", "-c", "while [ ! -e urgent-go ]; do sleep 0.1; done"], nodes=2)
     wait_for(lambda: name(urgent) == "running")
-    assert name(run) == "queued"
+    wait_for(lambda: name(run) == "queued")
     assert state.exists()
     (workspace / "urgent-go").touch()
     assert ended(urgent).name == "done"
@@ -194,8 +208,6 @@ def test_supervisor_killed_on_its_node(workspace, submit):
     run = submit(until_go("k"))
     wait_for((workspace / "k-up").exists)
     wait_for(lambda: run.state().supervisor and name(run) == "running")
-    import os
-
     os.kill(run.state().supervisor, signal.SIGKILL)
     assert ended(run).name == "interrupted"
     (workspace / "k-go").touch()

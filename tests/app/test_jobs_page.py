@@ -1,0 +1,147 @@
+"""The Jobs page, and a merge saved from the app: each is drawn from real jobs."""
+
+import time
+
+import pytest
+
+from maet_core import jobs
+from maet_core.jobs.record import Run
+from maet_core.studio import background, resources
+
+PATIENCE_SECONDS = 300
+
+
+def wait_until(condition) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def own_limits(tmp_path, monkeypatch):
+    (tmp_path / "jobs.yaml").write_text("local: {cpu_jobs: 1, gpus: []}\n")
+    monkeypatch.setenv("MAET_JOBS_CONFIG", str(tmp_path / "jobs.yaml"))
+    monkeypatch.setenv("MAET_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def start(workspace):
+    """start(shell text) is a running or waiting job; it is cancelled at the end."""
+    made = []
+
+    def new(text: str, **told) -> jobs.Status:
+        made.append(jobs.submit(workspace, ["sh", "-c", text], **told))
+        return made[-1]
+
+    yield new
+    for one in made:
+        if (workspace / "runs" / one.job.id).exists():
+            jobs.cancel(workspace, one.job.id)
+            jobs.wait(workspace, one.job.id, PATIENCE_SECONDS)
+
+
+def said(test) -> str:
+    return " ".join(element.proto.body for element in test.get("html")) + " ".join(one.value for one in test.caption)
+
+
+def test_without_jobs_the_page_says_how_to_start_one(app):
+    test = app("jobs")
+    assert "--job" in test.info[0].value
+    assert not test.button
+    assert "maet train" in test.code[0].value
+
+
+def test_running_waiting_and_their_cancel(app, start, workspace):
+    begin = 'for i in 1 2 3 4; do echo "{\\"step\\": $i, \\"loss\\": $i}" >> $MAET_METRICS; done; echo progress 1 4 "training, loss 4.000" >&2; echo hello >&2; sleep 600'
+    first, second = start(begin, output="models/first"), start("sleep 600", output="models/second")
+    wait_until(lambda: jobs.status(workspace, first.job.id).state.total == 4)
+    test = app("jobs")
+    assert not test.exception
+    assert not test.error
+    assert "first" in said(test)
+    assert "waits, number 1" in said(test)
+    assert "hello" in [one.value for one in test.code]
+    assert test.get("plotly_chart")
+    test.button(key=f"jobs-cancel-{second.job.number}").click().run()
+    wait_until(lambda: jobs.status(workspace, second.job.id).name == "cancelled")
+    test.run()
+    assert not test.exception
+    assert [one.key for one in test.button] == [f"jobs-cancel-{first.job.number}", f"jobs-open-{second.job.number}"]
+
+
+def test_a_failed_job_is_looked_at_resumed_and_removed(app, start, workspace):
+    failed = start("test -e mended || { echo 'maet: models/x: not there' >&2; exit 2; }; sleep 600")
+    jobs.wait(workspace, failed.job.id, PATIENCE_SECONDS)
+    test = app("jobs")
+    assert "models/x: not there" in said(test)
+    test.button(key="jobs-open-1").click().run()
+    assert not test.exception
+    assert any("maet: models/x: not there" in one.value for one in test.code)
+    assert "exit status" in said(test)
+    (workspace / "mended").touch()
+    test.button(key="jobs-resume-1").click().run()
+    assert jobs.status(workspace, 1).name in ("queued", "running")
+    jobs.cancel(workspace, 1)
+    jobs.wait(workspace, 1, PATIENCE_SECONDS)
+    test.run()
+    test.button(key="jobs-remove-1").click().run()
+    assert not test.exception
+    assert jobs.listed(workspace) == []
+    assert test.info
+
+
+@pytest.mark.parametrize("link", ['"1-sh"', '"../../etc"', '"99-merge-x"', "7", "[]"])
+def test_a_link_to_a_job_that_is_not_there_is_harmless(app, link):
+    assert not app("jobs", job=link).exception
+
+
+def test_where_nothing_may_be_written_nothing_is_changed(app, start, workspace, monkeypatch):
+    job = start("sleep 600")
+    test = app("jobs")
+    monkeypatch.setattr(resources.workspace(), "read_only", True)
+    test.button(key="jobs-cancel-1").click().run()
+    assert "demonstration" in test.warning[0].value
+    assert not Run.find(workspace, job.job.id).cancel_wanted
+
+
+def test_a_merge_saved_from_the_app_is_a_job(app, workspace):
+    test = app("merge")
+    test.button(key="merge-save").click().run()
+    assert not test.exception
+    assert jobs.wait(workspace, 1, PATIENCE_SECONDS).name == "done"
+    test.run()
+    assert "models/demo-merged is saved" in test.success[0].value
+    assert (workspace / "models" / "demo-merged" / "model.safetensors").is_file()
+    kept = Run.find(workspace, 1).path / "recipe.yaml"
+    assert kept.read_text() == resources.workspace().portable(resources.workspace().load_recipe("demo")).to_yaml()
+    test.button(key="merge-save").click().run()
+    assert "exists already" in test.warning[0].value
+
+
+def test_stop_ends_a_merge_and_its_error_is_one_line(app, workspace, start):
+    start("sleep 600")  # so that the merge waits
+    test = app("merge")
+    test.button(key="merge-save").click().run()
+    test.button(key="merge-stop").click().run()
+    wait_until(lambda: jobs.status(workspace, 2).name == "cancelled")
+    test.run()
+    assert "can be resumed" in " ".join(one.value for one in test.info)
+    jobs.cancel(workspace, 1)
+    (workspace / "models" / "lang-bn" / "model.safetensors").unlink()
+    jobs.resume(workspace, 2)
+    assert jobs.wait(workspace, 2, PATIENCE_SECONDS).name == "failed"
+    assert "lang-bn" in jobs.status(workspace, 2).state.error
+    assert "\n" not in jobs.status(workspace, 2).state.error
+
+
+def test_durations_and_moments_are_for_people():
+    assert [background.duration(seconds) for seconds in (0.42, 12.3, 61, 7500)] == [
+        "0.4 s",
+        "12 s",
+        "1 min 1 s",
+        "2 h 5 min",
+    ]
+    assert background.quantity(1_234_567) == "1.23 M"
+    assert background.moment("2026-11-24T07:28:33+0000") == "24 Nov 07:28"
+    assert background.moment("never") == ""
