@@ -1,6 +1,7 @@
 """Work in the background: what runs, what waits, what has ended, and what can be done about it."""
 
 import html
+import shlex
 
 import streamlit as st
 
@@ -52,16 +53,20 @@ def active(found: Status) -> None:
     with st.container(border=True, key=f"jobs-active-{found.job.number}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             heading(found)
+            if found.name == "queued":
+                st.caption(background.where(found), width="content")
+            with st.popover("Command"):
+                command(found)
             # outside the fragment, so that a click is heard while it runs
             st.button("Cancel", key=f"jobs-cancel-{found.job.number}", on_click=act(jobs.cancel, found))
-        if found.name == "queued":
-            st.caption(f"{background.where(found)} · submitted {background.moment(found.job.submitted)}")
-            if found.note:
-                st.caption(found.note)
-        else:
+        if found.name == "running":
             live(found.job.id)
-        with st.expander("Command"):
-            st.code(f"cd {found.job.folder}\n{found.job.typed}", language="bash", wrap_lines=True)
+        elif found.note:
+            st.caption(found.note)
+
+
+def command(found: Status) -> None:
+    st.code(f"cd {shlex.quote(found.job.folder)}\n{found.job.typed}", language="bash", wrap_lines=True)
 
 
 @shell.fragment(run_every=1.0)
@@ -95,7 +100,7 @@ def draw(run: Run) -> None:
 
 def show_log(run: Run, lines: int) -> None:
     if said := reading.said(run.path / "log.txt", lines):
-        st.code("\n".join(said), language=None, wrap_lines=True, height=min(40 + 22 * len(said), 260))
+        st.code("\n".join(said), language=None, wrap_lines=True, height=260 if len(said) > 10 else "content")
 
 
 def ended(found: Status) -> None:
@@ -103,6 +108,7 @@ def ended(found: Status) -> None:
     with st.container(border=True, key=f"jobs-ended-{job.number}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             heading(found)
+            st.caption(background.moment(found.state.ended), width="content")
             st.markdown(f"{MARKS[found.name]} {found.name}", width="content")
             st.button(
                 "Close" if opened else "Details",
@@ -125,12 +131,12 @@ def details(found: Status) -> None:
         ("none" if now.exit_status is None else str(now.exit_status), "exit status"),
     )
     draw(run)
-    st.code(f"cd {job.folder}\n{job.typed}", language="bash", wrap_lines=True)
+    command(found)
     if job.recipe:
         with st.expander("The recipe as it was"):
             st.code((run.path / job.recipe).read_text("utf-8"), language="yaml")
-    if reading.said(run.path / "log.txt", 1):
-        with st.expander("What it said", expanded=found.name == "failed"):
+    if said := reading.said(run.path / "log.txt", 2):
+        with st.expander("What it said", expanded=found.name == "failed" and len(said) > 1):
             show_log(run, 200)
     if result := reading.result(run.path / "result.json"):
         with st.expander("What it printed"):

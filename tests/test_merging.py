@@ -409,6 +409,22 @@ def test_a_signal_stops_it_and_leaves_nothing(recipe_file, tmp_path, number, sta
     assert sorted(path.name for path in tmp_path.iterdir()) == ["world"]
 
 
+def test_a_background_job_that_is_told_to_stop_keeps_what_it_has(recipe_file, tmp_path, monkeypatch):
+    """It may be resumed; and the same merge, started again, ends with the bytes of an undisturbed one."""
+    output = tmp_path / "out"
+    monkeypatch.setenv("MAET_RUN", str(tmp_path / "run"))
+    process = start_slow_merge(recipe_file.parent, output, 0.1)
+    wait_until_done(process, output, 2)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert not output.exists()
+    assert len(journal_of(output)) >= 2
+    merge(recipe_of(), recipe_file.parent, output, device="cpu")
+    merge(recipe_of(), recipe_file.parent, tmp_path / "straight", device="cpu")
+    assert files_of(output)["model.safetensors"] == files_of(tmp_path / "straight")["model.safetensors"]
+
+
 def test_several_merges_at_once_in_one_process(world, tmp_path):
     reports = {}
 
