@@ -224,23 +224,17 @@ def count_leading_bits(bits, counts):
 
 
 @_jit
-def count_trailing_bits(bits, leading, counts):
-    """The same for the last 16 bits of the magnitudes that begin with `leading`."""
-    for i in range(bits.size):
-        if (bits[i] & _MAGNITUDE) >> np.uint32(16) == leading:
-            counts[bits[i] & np.uint32(0xFFFF)] += 1
-
-
-@_jit
-def count_above_and_equal(bits, threshold):
-    """How many magnitudes lie above the threshold and how many equal it, all given as bits of float32 values."""
+def above_and_inside(bits, low, high, inside):
+    """How many magnitudes, given as bits of float32 values, lie above `high`; those from `low` to `high` are put into `inside`, and
+    their number is the second result."""
     above = 0
-    equal = 0
+    found = 0
     for i in range(bits.size):
         magnitude = bits[i] & _MAGNITUDE
-        above += magnitude > threshold
-        equal += magnitude == threshold
-    return above, equal
+        above += magnitude > high
+        inside[found] = magnitude
+        found += (magnitude >= low) & (magnitude <= high)
+    return above, found
 
 
 @_jit

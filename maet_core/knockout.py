@@ -49,13 +49,7 @@ def random_like(keys: KeyNeurons, seed: int = 0) -> KeyNeurons:
     scores = locate("random", base, None, keys.scores.granularity, seed, include)
     cuts, counts = {}, {}
     for name, shape in keys.scores.shapes.items():
-        size = prod(shape)
-
-        def chunks(name: str, size: int = size) -> Iterator[tuple[int, np.ndarray]]:
-            for start in range(0, size, kernels.CHUNK_ELEMENTS):
-                yield start, scores.read(name, start, min(start + kernels.CHUNK_ELEMENTS, size)).numpy()
-
-        found = largest({name: size}, keys.counts[name], chunks)
+        found = largest({name: prod(shape)}, keys.counts[name], scores.array)
         cuts |= found[0]
         counts |= found[1]
     return KeyNeurons(scores, keys.k1, "per-tensor", cuts, counts)

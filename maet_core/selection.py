@@ -149,14 +149,25 @@ def _inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
         languages = [
             part.values(name, start, stop, base) if part.touches(name) else None for part in sources.languages.values()
         ]
+        among_languages = _gram(languages)
         for key, weights in touching.items():
-            vectors = (*weights.part_values(name, start, stop, base), *languages)
-            gram = grams.setdefault(key, np.zeros((len(vectors), len(vectors))))
-            for i, first in enumerate(vectors):
-                for j, second in enumerate(vectors[: i + 1]):
-                    if first is not None and second is not None:
-                        gram[i, j] += kernels.inner_product(first, second)
+            own, positions = weights.key_values(name, start, stop, base)
+            # where the ability is zero, only the languages have products
+            there = [part if part is None or positions is None else part[positions] for part in languages]
+            gram = _gram([*own, *there])
+            gram[len(own) :, len(own) :] = among_languages
+            grams[key] = grams.get(key, 0) + gram
     return {key: np.tril(gram) + np.tril(gram, -1).T for key, gram in grams.items()}
+
+
+def _gram(vectors: list[np.ndarray | None]) -> np.ndarray:
+    """The inner products of each vector with itself and the ones before it; None stands for zero."""
+    gram = np.zeros((len(vectors), len(vectors)))
+    for i, first in enumerate(vectors):
+        for j, second in enumerate(vectors[: i + 1]):
+            if first is not None and second is not None:
+                gram[i, j] = kernels.inner_product(first, second)
+    return gram
 
 
 def _chunks(sources: Sources, name: str) -> Iterator[tuple[int, int, np.ndarray]]:

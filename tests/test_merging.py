@@ -487,3 +487,38 @@ def test_a_model_that_changes_during_the_merge_is_noticed(world, tmp_path):
     with pytest.raises(CheckpointError, match=r"te.*model\.norm\.weight.*nan"):
         merge(recipe_of(), folder, tmp_path / "out", device="cpu")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["world"]
+
+
+def test_a_machine_that_went_down_has_not_kept_what_the_journal_says(tmp_path, monkeypatch):
+    """The journal counts on the kernel's memory, which a killed process leaves and a power cut takes."""
+    from maet_core.merging import output as outputs
+
+    output = tmp_path / "out"
+    path = tmp_path / ".out.partial"
+    path.mkdir()
+    outputs.Partial(path, "work", sync=True).note({"tensor": 3})
+    assert outputs.Partial(path, "work", sync=True).done == {"tensor": 3}
+    monkeypatch.setattr(outputs, "_boot", lambda: "another start")
+    with outputs.new_directory(output, 1, "work") as partial:
+        assert partial.done == {}
+        assert list(path.iterdir()) == []
+    assert output.is_dir()
+
+
+def test_not_to_wait_for_the_disk_changes_no_byte(world, tmp_path, monkeypatch):
+    merge(recipe_of(), world, tmp_path / "waits", device="cpu")
+    monkeypatch.setattr("os.fsync", lambda descriptor: pytest.fail("waited for the disk"))
+    merge(recipe_of(), world, tmp_path / "does-not", device="cpu", sync=False)
+    same = ("model.safetensors", "config.json")
+    assert all((tmp_path / "waits" / n).read_bytes() == (tmp_path / "does-not" / n).read_bytes() for n in same)
+
+
+def test_a_merge_on_the_cpu_needs_no_torch(recipe_file, tmp_path):
+    code = f"""
+    import sys
+    from maet_core.merging import merge
+    from maet_core.recipe import Recipe
+    merge(Recipe.load({str(recipe_file)!r}), {str(recipe_file.parent)!r}, {str(tmp_path / "out")!r}, device="cpu")
+    assert not {{"torch", "transformers", "pandas"}} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

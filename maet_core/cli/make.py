@@ -260,8 +260,16 @@ def _write_pack(kind: str, weights, base, output: Path, made_from: dict, as_json
     type=click.Path(path_type=Path),
     help="The folder that RECIPE's paths start from.  [default: its own]",
 )
+@click.option(
+    "--sync/--no-sync",
+    default=True,
+    show_default=True,
+    help="Wait until the model is on the disk. Without, a power cut within the next minute can leave it with holes.",
+)
 @json_option
-def merge(recipe: Path, output: str, device: str, relative_to: Path | None, as_json: bool) -> None:
+def merge(
+    recipe: Path, output: str, device: str, relative_to: Path | None, sync: bool, as_json: bool
+) -> None:
     """Merges RECIPE into a directory that transformers opens (Eq. 4, or the method it names)."""
     from maet_core import merging
     from maet_core.recipe import Recipe
@@ -270,7 +278,7 @@ def merge(recipe: Path, output: str, device: str, relative_to: Path | None, as_j
         raise InputError("--output: empty; name a new directory")
     loaded = Recipe.load(recipe)
     with shown_progress() as progress:
-        report = merging.merge(loaded, relative_to or recipe.parent, output, device, progress)
+        report = merging.merge(loaded, relative_to or recipe.parent, output, device, progress, sync=sync)
     if as_json:
         print_json(report.to_dict())
         return

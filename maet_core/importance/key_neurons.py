@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
 
-from maet_core import kernels
 from maet_core.counting import percent_count
 from maet_core.differences import Difference
 from maet_core.importance.scores import Scores, unit_axis
@@ -86,20 +85,17 @@ def select_key_neurons(
 ) -> KeyNeurons:
     """The top `k1` percent by importance, over the whole model or (`per-tensor`) within each tensor.
 
-    The count is `k1` % of all neurons, rounded half up. Cost: three passes over the scores, one chunk a thread in memory.
+    The count is `k1` % of all neurons, rounded half up. Cost: about one pass over the scores, one chunk a
+    thread in memory.
     """
     sizes = {name: prod(shape) for name, shape in scores.shapes.items()}
 
-    def chunks(name: str) -> Iterator[tuple[int, np.ndarray]]:
-        for start in range(0, sizes[name], kernels.CHUNK_ELEMENTS):
-            yield start, scores.array(name, start, min(start + kernels.CHUNK_ELEMENTS, sizes[name]))
-
     if scope == "global":
-        cuts, counts = largest(sizes, percent_count(k1, sum(sizes.values())), chunks, progress, halted)
+        cuts, counts = largest(sizes, percent_count(k1, sum(sizes.values())), scores.array, progress, halted)
         return KeyNeurons(scores, k1, scope, cuts, counts)
 
     def of_tensor(name: str) -> tuple[dict[str, Cut], dict[str, int]]:
-        return largest({name: sizes[name]}, percent_count(k1, sizes[name]), chunks)
+        return largest({name: sizes[name]}, percent_count(k1, sizes[name]), scores.array)
 
     cuts, counts = {}, {}
     for tensor_cuts, tensor_counts in each(list(sizes), of_tensor, "ranking", progress, halted):

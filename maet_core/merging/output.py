@@ -8,8 +8,10 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +23,23 @@ _JOURNAL = "journal.json"
 
 
 class Partial:
-    """`path` is a hidden directory beside the output; `done` maps tensors that are safely on disk to what was noted of them."""
+    """`path` is a hidden directory beside the output; `done` maps tensors that are written to what was noted of them.
 
-    def __init__(self, path: Path, work: str):
-        self.path = path
-        self._work = work
+    Written means: the kernel has the bytes, and a killed process cannot take them back. A machine that goes down can, so the
+    journal holds only until the next start of the machine. `sync`: whether the end waits for the disk.
+    """
+
+    def __init__(self, path: Path, work: str, sync: bool):
+        self.path, self.sync = path, sync
+        self._work = {"work": work, "boot": _boot()}
         self.done: dict[str, int] = self._resume()
 
     def _resume(self) -> dict[str, int]:
         try:
             journal = json.loads((self.path / _JOURNAL).read_text("utf-8"))
-            if journal["work"] == self._work:
-                return journal["done"]
+            done = journal.pop("done")
+            if journal == self._work and self._work["boot"]:
+                return done
         except (OSError, ValueError, KeyError):
             pass
         for entry in self.path.iterdir():  # another recipe, other inputs, or damage: begin again
@@ -40,10 +47,10 @@ class Partial:
         return {}
 
     def note(self, done: dict[str, int]) -> None:
-        """Records tensors as done; their bytes must be on the disk already."""
+        """Records tensors as done; all their bytes have been written."""
         self.done |= done
         part = self.path / f"{_JOURNAL}.part"
-        part.write_text(json.dumps({"work": self._work, "done": self.done}), "utf-8")
+        part.write_text(json.dumps({**self._work, "done": self.done}), "utf-8")
         os.replace(part, self.path / _JOURNAL)
 
     def forget(self) -> None:
@@ -52,10 +59,12 @@ class Partial:
 
 
 @contextmanager
-def new_directory(output: Path, needed_bytes: int, work: Any) -> Iterator[Partial]:
+def new_directory(output: Path, needed_bytes: int, work: Any, sync: bool = True) -> Iterator[Partial]:
     """Yields the partial directory; it takes the name `output` when the block ends well, and vanishes when it raises.
 
-    A process that is killed leaves it behind, as does a background job that is told to stop, and the next call for the same `work` (anything JSON can hold) goes on there.
+    A process that is killed leaves it behind, as does a background job that is told to stop, and the next call for the same `work`
+    (anything JSON can hold) goes on there. With `sync` the name is given when all bytes are on the disk, so that not even a power cut
+    leaves a directory with holes under it.
     Raises OutputError if the output exists, another process is writing it, or there is no room.
     """
     if output.exists() or output.is_symlink():
@@ -67,12 +76,15 @@ def new_directory(output: Path, needed_bytes: int, work: Any) -> Iterator[Partia
         with _sole_writer(path, output):
             fingerprint = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
             try:
-                partial = Partial(path, fingerprint)
+                partial = Partial(path, fingerprint, sync)
                 _check_room(output, needed_bytes, path)
                 yield partial
-                _sync_directory(path)
+                if sync:
+                    for entry in (*path.iterdir(), path):
+                        _sync(entry)
                 os.rename(path, output)
-                _sync_directory(output.parent)
+                if sync:
+                    _sync(output.parent)
             except BaseException as error:
                 if not (isinstance(error, SystemExit) and in_a_job()):  # a job that is told to stop may be resumed
                     shutil.rmtree(path, ignore_errors=True)
@@ -112,9 +124,24 @@ def _check_room(output: Path, needed_bytes: int, partial: Path) -> None:
         )
 
 
-def _sync_directory(path: Path) -> None:
+def _sync(path: Path) -> None:
+    """Returns when a file's bytes, or a directory's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@cache
+def _boot() -> str:
+    """What tells this start of the machine from others; empty if the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        pass
+    try:
+        asked = subprocess.run(["sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=False)
+        return asked.stdout.strip()
+    except OSError:
+        return ""

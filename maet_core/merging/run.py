@@ -53,19 +53,21 @@ def merge(
     device: str = "auto",
     progress: Progress | None = None,
     halted: Halted | None = None,
+    sync: bool = True,
 ) -> MergeReport:
     """Merges `recipe` (paths relative to `folder`) into the new directory `output`.
 
     Raises InputError for anything that does not fit, OutputError if `output` exists, is being written or has no room, Cancelled
     when `halted()` says so; in every case nothing is left behind. A process that is killed leaves a hidden directory, and the
-    same merge started again goes on there.
+    same merge started again goes on there. Without `sync` the end does not wait for the disk, and a power cut soon after can leave
+    a model with holes.
     """
     started, output = time.monotonic(), Path(output)
     target, reason = choose_device(device)
     sources = Sources.open(recipe, folder, progress, halted)
     layout = output_layout(sources.base, recipe)
     work = {"recipe": recipe.to_dict(), "inputs": sources.stamps(), "version": maet_core.__version__}
-    with new_directory(output, sum(nbytes(layout, name) for name in layout), work) as partial:
+    with new_directory(output, sum(nbytes(layout, name) for name in layout), work, sync) as partial:
         sources.hash_in_passing()
         plan = plan_merge(sources, None, progress, halted)
         changed = write_weights(plan, layout, partial, target, progress, halted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,8 +84,5 @@ class StreamedVector(Vector):
         base = widened(stored, self._base.source, self._name, start, precision)
         return self._vector.weights.values(self._name, start, stop, base)
 
-    def _magnitudes(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
-        numel = self._base.tensors[name].numel
-        for start in range(0, numel, kernels.CHUNK_ELEMENTS):
-            values = self._read(start, min(start + kernels.CHUNK_ELEMENTS, numel))
-            yield start, values.astype(np.float32, copy=False)
+    def _magnitudes(self, name: str, start: int, stop: int) -> np.ndarray:
+        return self._read(start, stop).astype(np.float32, copy=False)

@@ -54,8 +54,6 @@ def write_weights(
     ]
     try:
         changed = _Work(plan, layout, files, shards, partial, device).run(progress, halted)
-        for file in files:
-            file.sync()
     finally:
         for file in files:
             file.close()
@@ -125,6 +123,10 @@ class _Work:
                 changed += count
                 if self._stopping:
                     return
+            if (
+                self.partial.sync
+            ):  # the disk works while the rest is computed, and little is left to wait for at the end
+                block.file.flush(block.name, block.start, block.stop)
             self._account(block, changed)
 
     def _next(self) -> _Block | None:
@@ -139,12 +141,10 @@ class _Work:
                 self._finished[block.name] = self.changed[block.name]
 
     def _note(self) -> None:
-        """Puts finished tensors into the journal, once their bytes are on the disk."""
+        """Puts finished tensors into the journal."""
         with self._lock:
             finished, self._finished = self._finished, {}
         if finished:
-            for file in self.files:
-                file.sync()
             self.partial.note(finished)
 
 

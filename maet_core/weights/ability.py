@@ -37,30 +37,36 @@ class AbilityWeights:
 
     def values(self, name: str, start: int, stop: int, base_values: np.ndarray) -> np.ndarray:
         """Elements `start` to `stop` of the flattened R(A), in the dtype of `base_values`, the base's values of that range."""
-        wanted = self.parts if self.beta != 0 else self.parts[:1]
-        return equations.ability_weights(
-            *self.part_values(name, start, stop, base_values, wanted),
-            *[None] * (2 - len(wanted)),
-            self.alpha,
-            self.beta,
-        )
+        parts, chosen = self._read(name, start, stop, base_values, self.parts if self.beta != 0 else self.parts[:1])
+        for values in parts if chosen is not None else ():
+            values[~chosen] = 0
+        return equations.ability_weights(parts[0], parts[1] if len(parts) > 1 else None, self.alpha, self.beta)
 
     def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
         """The same as a tensor, on the device of `base_chunk`."""
         return torch.from_numpy(self.values(name, start, stop, base_chunk.cpu().numpy())).to(base_chunk.device)
 
-    def part_values(
-        self, name: str, start: int, stop: int, base_values: np.ndarray, parts: list[Difference] | None = None
-    ) -> list[np.ndarray]:
-        """The differences of Eq. 2 (all, or the ones in `parts`), zero outside the key neurons."""
+    def key_values(
+        self, name: str, start: int, stop: int, base_values: np.ndarray
+    ) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """The one or two differences of Eq. 2 on the key neurons among elements `start` to `stop`, and the positions of these
+        within the range; None if there are no key neurons, and the values are all of them."""
+        parts, chosen = self._read(name, start, stop, base_values, self.parts)
+        if chosen is None:
+            return parts, None
+        positions = np.flatnonzero(chosen)
+        return [values[positions] for values in parts], positions
+
+    def _read(
+        self, name: str, start: int, stop: int, base_values: np.ndarray, wanted: list[Difference]
+    ) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """Differences on all neurons, and which neurons are key."""
         found = {
             part: part.values(name, start, stop, base_values) if part.touches(name) else np.zeros_like(base_values)
-            for part in self.parts
-            if parts is None or part in parts
+            for part in wanted
         }
-        if self.key_neurons is not None:
-            known = found.get if base_values.dtype == np.float32 else None
-            others = ~self.key_neurons.chosen(name, start, stop, known)
-            for values in found.values():
-                values[others] = 0
-        return [found[part] for part in (self.parts if parts is None else parts)]
+        if self.key_neurons is None:
+            return [found[part] for part in wanted], None
+        # the ranking is on float32 scores, and what is read in another precision is not what was ranked
+        known = found.get if base_values.dtype == np.float32 else None
+        return [found[part] for part in wanted], self.key_neurons.chosen(name, start, stop, known)

@@ -1,0 +1,58 @@
+"""The largest magnitudes, against a sort: ties in order, a sample that misleads, one chunk or many."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maet_core import kernels, ranking
+from maet_core.ranking import largest
+
+
+def check(groups, count):
+    """Exactly the first `count` of a stable sort by magnitude."""
+    cuts, counts = largest(
+        {name: values.size for name, values in groups.items()}, count, lambda n, a, b: groups[n][a:b]
+    )
+    everything = np.concatenate([np.abs(values) for values in groups.values()])
+    expected = np.zeros(everything.size, bool)
+    expected[np.argsort(-everything, kind="stable")[:count]] = True
+    found = np.concatenate([cuts[name].chosen(values, 0) for name, values in groups.items()])
+    assert np.array_equal(found, expected)
+    assert counts == {name: int(cuts[name].chosen(values, 0).sum()) for name, values in groups.items()}
+
+
+few = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 1e-40, 3.0])
+some = few | st.floats(-4, 4, width=32)
+arrays = st.lists(st.lists(some, max_size=30), min_size=1, max_size=4)
+
+
+@given(arrays, st.floats(0, 1), st.sampled_from([2, 7, 1 << 17]), st.sampled_from([(8, 2), (16, 16), (1 << 20, 256)]))
+def test_any_values(lists, share, chunk, sample):
+    groups = {f"t{i}": np.array(values, np.float32) for i, values in enumerate(lists)}
+    total = sum(len(values) for values in lists)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "CHUNK_ELEMENTS", chunk)
+        patch.setattr(ranking, "_SAMPLE", sample[0])
+        patch.setattr(ranking, "_SEGMENT", sample[1])
+        check(groups, round(share * total))
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.05, 0.5, 0.999])
+def test_a_sample_of_many_values_is_enough(share, monkeypatch):
+    """One pass after the sample: no value is read more than twice."""
+    values = np.random.default_rng(0).standard_normal(300_000).astype(np.float32)
+    groups = {"a": values[:100_000], "b": values[100_000:] * 2}
+    monkeypatch.setattr(ranking, "_SAMPLE", 1 << 14)
+    monkeypatch.setattr(ranking, "_bracket", lambda *_: pytest.fail("the sample was not enough"))
+    check(groups, round(share * values.size))
+
+
+def test_a_sample_that_misleads_costs_time_only(monkeypatch):
+    """Large values where no segment of the sample lies."""
+    values = np.random.default_rng(1).uniform(0, 1, 40_000).astype(np.float32)
+    values[1000:2000] += 5
+    monkeypatch.setattr(ranking, "_SAMPLE", 8)
+    monkeypatch.setattr(ranking, "_SEGMENT", 4)
+    monkeypatch.setattr(ranking, "_DEVIATIONS", 0)
+    check({"a": values}, 500)
