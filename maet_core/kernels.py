@@ -147,6 +147,30 @@ def merge_bf16(base_bits, addresses, coefficients, mask_of, masks, out):
 
 
 @_jit
+def scatter_bf16(base, changes, coefficients, positions, out):
+    """Puts base + Σ_k c_k · change_k, rounded to bf16, at these positions of `out` (bits); where the sum is zero, the base. float32
+    in, changes of shape [k, positions]. Returns whether all values are finite."""
+    total = np.empty(_BLOCK, np.float32)
+    bits = np.empty(_BLOCK, np.uint16)
+    largest = np.uint16(0)
+    for first in range(0, positions.size, _BLOCK):
+        length = min(_BLOCK, positions.size - first)
+        total[:] = np.float32(0)
+        for k in range(coefficients.size):
+            change = changes[k, first : first + length]
+            coefficient = coefficients[k]
+            for i in range(length):
+                total[i] += coefficient * change[i]
+        ours = base[first : first + length]
+        for i in range(length):
+            bits[i] = _narrowed(ours[i] if total[i] == np.float32(0) else ours[i] + total[i])
+        for i in range(length):
+            largest = _larger_magnitude(largest, bits[i])
+            out[positions[first + i]] = bits[i]
+    return largest < 0x7F80
+
+
+@_jit
 def change_bf16(base_bits, weight_bits, out):
     """θ_k − θ_o as float32, from bf16 bits."""
     for i in range(out.size):

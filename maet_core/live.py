@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from maet_core.dtypes import as_torch, code_of
+from maet_core.dtypes import as_numpy, as_torch, code_of
+from maet_core.errors import InputError
+from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.kernels import CHUNK_ELEMENTS
-from maet_core.merging.combine import Combiner
+from maet_core.key_slices import KeySlice, Row, coefficients_of, key_slice, rows_of
+from maet_core.memory import available_bytes
+from maet_core.merging.combine import Combiner, in_float32
 from maet_core.merging.plan import Addend, MergePlan, plan_merge
+from maet_core.methods import METHODS
 from maet_core.progress import each
 from maet_core.recipe import Recipe
 from maet_core.resident import load_model, load_tokenizer, parameter_slots
 from maet_core.selection import Measured, Selection, measure
 from maet_core.sources import Sources
+
+# What a thread takes at once: a large tensor is not left to one of them at the end.
+BLOCK_ELEMENTS = 8 * CHUNK_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -28,23 +38,37 @@ class Changed:
     seconds: float
 
 
+# tensor, the key neurons in question, and everything that can be added there
+_SliceKey = tuple[str, KeyNeurons, tuple[Row, ...]]
+
+
 class LiveModel:
     """`model` is a transformers causal LM that holds, bit for bit, the weights of a fresh merge of `recipe`.
 
     Every tensor is computed from the base, never from its last value, so no sequence of changes leaves a trace. Hold `lock`
     while the model answers: `apply` waits for it, and an answer never mixes two settings.
+
+    The files of the base and of what is added to it stay in memory as far as `budget_bytes` reach (by default half of what is free);
+    the rest is read again at every change. A coefficient that acts on key neurons alone moves these alone.
     """
 
-    def __init__(self, sources: Sources, device: str = "cpu"):
+    def __init__(self, sources: Sources, device: str = "cpu", budget_bytes: int | None = None):
         self.lock = threading.RLock()
         self.sources = sources
         self.model = load_model(sources.base, device)
         self.tokenizer = load_tokenizer(sources.base)
-        self._parameters = {name: slot.values for name, slot in parameter_slots(self.model, sources.base).items()}
+        self._parameters = {
+            name: slot.values.view(-1) for name, slot in parameter_slots(self.model, sources.base).items()
+        }
         self._addends: dict[str, list[Addend] | None] = {}
         self._measured: Measured | None = None
         self._plan: MergePlan | None = None
+        self._slices: dict[_SliceKey, KeySlice | None] = {}
+        self._room = available_bytes() // 2 if budget_bytes is None else budget_bytes
+        self._hold()
         self.apply(sources.recipe)
+        if device == "cpu":  # before the first γ asks for them
+            self._make_slices(sources, _possible_slices(sources, self._parameters))
 
     @property
     def recipe(self) -> Recipe:
@@ -71,6 +95,7 @@ class LiveModel:
                     self._rewrite(self._plan, started)
                 raise
             self.sources, self._plan = sources, plan
+            self._drop_slices(sources)
             return changed
 
     def _measure(self, sources: Sources) -> Measured:
@@ -79,30 +104,109 @@ class LiveModel:
             self._measured = measure(sources)
         return self._measured
 
+    def _hold(self) -> None:
+        for file in self.sources.files:
+            if file.nbytes <= self._room:
+                file.hold()
+                self._room -= file.nbytes
+
     def _rewrite(self, plan: MergePlan, started: float) -> Changed:
         addends = {name: plan.addends(name) for name in self._parameters}
         stale = [name for name in addends if not _same(addends[name], self._addends.get(name, []))]
+        sliced = self._slices_for(plan, {name: addends[name] for name in stale})
+        blocks = []
+        for name in stale:
+            self._addends[name] = None  # should the next lines fail, the tensor is computed again
+            size = 0 if name in sliced else self._parameters[name].numel()
+            blocks += [(name, i, min(i + BLOCK_ELEMENTS, size)) for i in range(0, size, BLOCK_ELEMENTS)]
+        moved = sum(each(blocks, self._block_writer(plan), "following"))
+        moved += sum(
+            each(list(sliced.items()), lambda item: self._write_slices(plan, *item, addends[item[0]]), "following")
+        )
+        self._addends |= {name: addends[name] for name in stale}
+        return Changed(len(stale), moved, time.monotonic() - started)
+
+    def _block_writer(self, plan: MergePlan) -> Callable[[tuple[str, int, int]], int]:
         scratch = threading.local()
 
-        def rewrite(name: str) -> int:
+        def write(block: tuple[str, int, int]) -> int:
             if not hasattr(scratch, "combiner"):
                 scratch.combiner = Combiner(plan)
-            self._addends[name] = None  # should the next lines fail, the tensor is computed again
-            fill(self._parameters[name], scratch.combiner, name)
-            self._addends[name] = addends[name]
-            return self._parameters[name].numel()
+            name, first, last = block
+            fill(self._parameters[name], scratch.combiner, name, first, last)
+            return last - first
 
-        parameters = sum(each(stale, rewrite, "following"))
-        return Changed(len(stale), parameters, time.monotonic() - started)
+        return write
+
+    def _slices_for(self, plan: MergePlan, addends: dict[str, list]) -> dict[str, list[KeySlice]]:
+        """The slices that take tensors from their present addends to the given ones; a tensor without them needs a whole pass."""
+        moved: dict[str, list[_SliceKey]] = {}
+        for name in addends if plan.method.linear else ():
+            before, flat = self._addends.get(name), self._parameters[name]
+            if not before or flat.device.type != "cpu" or plan.sources.precision(name) != np.float32:
+                continue
+            rows = rows_of(plan.sources, name)
+            old, new = coefficients_of(before, rows), coefficients_of(addends[name], rows)
+            if old is None or new is None:
+                continue
+            keys = {keys for (_, keys), was, becomes in zip(rows, old, new, strict=True) if was != becomes}
+            if None not in keys:
+                moved[name] = [(name, key, tuple(rows)) for key in keys]
+        self._make_slices(plan.sources, [key for keys in moved.values() for key in keys])
+        return {
+            name: [self._slices[key] for key in keys]
+            for name, keys in moved.items()
+            if all(map(self._slices.get, keys))
+        }
+
+    def _make_slices(self, sources: Sources, wanted: list[_SliceKey]) -> None:
+        """Those that are not there yet, as far as there is room."""
+        missing = []
+        for name, keys, rows in wanted:
+            expected = keys.counts.get(name, 0) * 4 * (2 + len(rows))
+            if (name, keys, rows) not in self._slices and expected <= self._room:
+                missing.append((name, keys, rows))
+                self._room -= expected
+        made = each(missing, lambda key: key_slice(sources, *key), "reading")
+        self._slices |= dict(zip(missing, made, strict=True))
+
+    def _drop_slices(self, sources: Sources) -> None:
+        """Those whose key neurons have been replaced."""
+        for key in [key for key in self._slices if key[2] != tuple(rows_of(sources, key[0]))]:
+            if dropped := self._slices.pop(key):
+                self._room += dropped.nbytes
+
+    def _write_slices(self, plan: MergePlan, name: str, slices: list[KeySlice], addends: list[Addend]) -> int:
+        flat = self._parameters[name]
+        coefficients = in_float32(coefficients_of(addends, rows_of(plan.sources, name)))
+        for part in slices:
+            if not part.write(coefficients, as_numpy(flat), code_of(flat.dtype)):
+                raise InputError(
+                    f"output.dtype: the merged tensor {name} has a value beyond {torch.finfo(flat.dtype).max:g}, the largest in "
+                    f"{flat.dtype}; use smaller coefficients, or bfloat16"
+                )
+        return sum(part.positions.size for part in slices)
 
 
-def fill(values: torch.Tensor, combiner: Combiner, name: str) -> None:
-    """Writes the merged tensor `name` over `values`, which has its shape and any dtype."""
+def fill(values: torch.Tensor, combiner: Combiner, name: str, first: int = 0, last: int | None = None) -> None:
+    """Writes the merged tensor `name`, or its elements `first` to `last`, over `values`, which has its shape and any dtype."""
     flat = values.view(-1)
-    code = code_of(flat.dtype)
-    for start in range(0, flat.numel(), CHUNK_ELEMENTS):
-        stop = min(start + CHUNK_ELEMENTS, flat.numel())
-        flat[start:stop] = as_torch(combiner.chunk(name, start, stop, code)[0], code)
+    code, last = code_of(flat.dtype), flat.numel() if last is None else last
+    here = as_numpy(flat) if flat.device.type == "cpu" else None
+    for start in range(first, last, CHUNK_ELEMENTS):
+        stop = min(start + CHUNK_ELEMENTS, last)
+        merged, _ = combiner.chunk(name, start, stop, code, None if here is None else here[start:stop])
+        if here is None:
+            flat[start:stop] = as_torch(merged, code)
+
+
+def _possible_slices(sources: Sources, names: Iterable[str]) -> list[_SliceKey]:
+    found = []
+    for name in names if METHODS[sources.recipe.method.name].linear else ():
+        rows = tuple(rows_of(sources, name))
+        if sources.precision(name) == np.float32:
+            found += [(name, keys, rows) for keys in {keys for _, keys in rows} - {None}]
+    return found
 
 
 def _key_neurons(sources: Sources) -> dict[str, object]:

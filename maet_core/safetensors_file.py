@@ -67,19 +67,24 @@ class SafetensorsFile:
         self._lock = threading.Lock()
         self.digests: identity.BlockDigests | None = None
         self._descriptor: int | None = None
+        self._held: dict[str, np.ndarray] = {}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Elements `start` to `stop` of a tensor, flat, in the stored dtype; the whole tensor in its shape if no range is given."""
         info = self.tensors[name]
         whole = stop is None and start == 0
-        values = dtypes.as_torch(self.values(name, start, info.numel if stop is None else stop), info.code)
+        found = self.values(name, start, info.numel if stop is None else stop)
+        values = dtypes.as_torch(found.copy() if name in self._held else found, info.code)
         return values.reshape(info.shape) if whole else values
 
     def values(self, name: str, start: int, stop: int, scratch: np.ndarray | None = None) -> np.ndarray:
         """Elements `start` to `stop` of a tensor, flat, as numpy holds the dtype (bf16: its bits).
 
-        `scratch` (uint8, large enough) holds the result where a loop reads many ranges: fresh memory costs more than the read.
+        `scratch` (uint8, large enough) holds the result where a loop reads many ranges: fresh memory costs more than the read. Of a
+        file that is held the result is the memory itself, and not to be written to.
         """
+        if name in self._held:
+            return self._held[name][start:stop]
         info = self.tensors[name]
         size = (stop - start) * info.itemsize
         buffer = np.empty(size, np.uint8) if scratch is None else scratch[:size]
@@ -89,6 +94,20 @@ class SafetensorsFile:
             if self.digests is not None:
                 self.digests.saw(name, info.nbytes, offset, data)
         return buffer.view(dtypes.HELD_AS[info.code])
+
+    def hold(self) -> None:
+        """Reads all tensors into memory, where they stay as long as this object does."""
+        names = [name for name in self.tensors if name not in self._held]
+        for name, values in zip(names, each(names, self._whole, "reading"), strict=True):
+            self._held[name] = values
+
+    def _whole(self, name: str) -> np.ndarray:
+        return self.values(name, 0, self.tensors[name].numel)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(info.nbytes for info in self.tensors.values())
 
     def hash_in_passing(self) -> None:
         """From now on what is read is hashed as well; without effect if the digests are known."""

@@ -10,6 +10,7 @@ import transformers
 from models import add_tokenizer, logits, make_family, random_tensors, read_model, sibling, skeleton, write_model
 
 from maet_core.errors import CheckpointError, InputError, RecipeError
+from maet_core.key_slices import LARGEST_SHARE
 from maet_core.live import LiveModel
 from maet_core.merging import merge
 from maet_core.recipe import Recipe
@@ -138,11 +139,52 @@ def test_only_what_a_change_touches_is_rewritten(world):
     gamma = live.apply(recipe.with_value("abilities.math.gamma", 2.0))
     assert gamma.tensors == len(selected) < everything
     sizes = {name: tensor.numel() for name, tensor in read_model(world / "base").items()}
-    assert gamma.parameters == sum(sizes[name] for name in selected)
+    assert 0 < gamma.parameters <= sum(sizes[name] for name in selected)
     recipe = recipe.with_value("abilities.math.gamma", 2.0)
     assert live.apply(recipe.with_value("eta", 0.5)).tensors == len(selected)  # η acts inside T only
     recipe = recipe.with_value("eta", 0.5)
     assert live.apply(recipe.with_value("languages.sw.mu", 0.25)).tensors == everything
+
+
+def test_gamma_moves_the_key_neurons_alone(world):
+    recipe = recipe_of().with_value("abilities.math.key_neurons.k1", 10.0)
+    live = open_live(world, recipe)
+    keys = live.sources.abilities["math"].key_neurons
+    masks = {name: keys.mask(name) for name in live.selections["math"].tensors}
+    few = {name for name, mask in masks.items() if 0 < mask.sum() <= LARGEST_SHARE * mask.numel()}
+    assert few
+    changed = live.apply(recipe.with_value("abilities.math.gamma", 2.0))
+    assert changed.parameters == sum(int(mask.sum()) if name in few else mask.numel() for name, mask in masks.items())
+
+
+@pytest.mark.parametrize("room", ["all", "half", "none"])
+def test_any_amount_of_memory_gives_the_same_weights(world, tmp_path, room):
+    """Two abilities with key neurons of their own and a language, held in memory, in part, or read from the files each time."""
+    content = recipe_of().to_dict()
+    content["abilities"]["science"] = {
+        "ability": "source",
+        "key_neurons": {"k1": 15.0},
+        "tensors": {"k2": 50.0},
+        "gamma": 0.5,
+    }
+    content["abilities"]["math"]["key_neurons"]["k1"] = 10.0
+    recipe = Recipe.from_dict(content)
+    sources = Sources.open(recipe, world)
+    needed = sum(file.nbytes for file in sources.files)
+    live = LiveModel(sources, budget_bytes={"all": 10 * needed, "half": needed // 2, "none": 0}[room])
+    assert (sum(len(file._held) > 0 for file in sources.files) == len(sources.files)) == (room == "all")
+    for field, value in (
+        ("abilities.math.gamma", 0.25),
+        ("abilities.science.gamma", -1.0),
+        ("abilities.math.tensors.k2", 20.0),
+        ("abilities.science.key_neurons.k1", 5.0),
+        ("abilities.math.gamma", 3.0),
+        ("abilities.math.alpha", 0.0),
+        ("eta", 0.25),
+        ("abilities.math.alpha", 1.5),
+    ):
+        live.apply(live.recipe.with_value(field, value))
+    assert_same_weights(live, world, tmp_path)
 
 
 def test_nothing_is_written_to_disk(world):

@@ -29,23 +29,25 @@ class Combiner:
         self._raw: list[np.ndarray] = []
         self._of_tensor = lru_cache(maxsize=4)(self._look_up)
 
-    def chunk(self, name: str, start: int, stop: int, code: str) -> tuple[np.ndarray, int]:
+    def chunk(
+        self, name: str, start: int, stop: int, code: str, out: np.ndarray | None = None
+    ) -> tuple[np.ndarray, int]:
         """Elements `start` to `stop` of the merged tensor, flat, rounded once to the dtype `code` (bf16: as bits), and how many
         differ from the base.
 
-        The values are the caller's until the next call. Raises CheckpointError for a NaN or an infinity in an input, InputError
+        The values are the caller's until the next call; they lie in `out` if it is given. Raises CheckpointError for a NaN or an infinity in an input, InputError
         for a result that the dtype cannot hold.
         """
         base = self.plan.sources.base
         name = base.tied_copies.get(name, name)
         stored = base.values(name, start, stop, self._scratch(0, stop - start))
         if not base.tensors[name].mergeable:
-            return stored, 0
+            return _put(stored, out), 0
         addends, all_bf16, single = self._of_tensor(name)
         if not self.plan.method.linear:
             result, changed, fits = self._by_method(addends, name, start, stop, stored, code)
         elif self.device == "cpu" and all_bf16 and code == "BF16":
-            result, changed, fits = self._by_one_kernel(addends, name, start, stop, stored)
+            result, changed, fits = self._by_one_kernel(addends, name, start, stop, stored, out)
         elif self.device == "cpu" and single:
             result, changed, fits = self._by_kernels(addends, name, start, stop, stored, code)
         else:
@@ -55,7 +57,7 @@ class Combiner:
                 f"output.dtype: the merged tensor {name} has a value beyond {dtypes.LARGEST[code]:g}, the largest in "
                 f"torch.{dtypes.NAMES[code]}; use smaller coefficients, or bfloat16"
             )
-        return result, changed
+        return _put(result, out), changed
 
     def _look_up(self, name: str) -> tuple[list[Addend] | list[WeightedVector], bool, bool]:
         """What a tensor is made of; whether all of it is bf16 weights; whether it is added up in float32."""
@@ -76,7 +78,7 @@ class Combiner:
         return self._raw[which]
 
     def _by_one_kernel(
-        self, addends: list[Addend], name: str, start: int, stop: int, stored: np.ndarray
+        self, addends: list[Addend], name: str, start: int, stop: int, stored: np.ndarray, out: np.ndarray | None
     ) -> tuple[np.ndarray, int, bool]:
         size = stop - start
         weights = []
@@ -89,7 +91,8 @@ class Combiner:
         mask_of = np.array(
             [rows.index(addend.key_neurons) if addend.key_neurons else -1 for addend in addends], np.int64
         )
-        out = self._total.view(np.uint16)[:size] if size <= CHUNK_ELEMENTS else np.empty(size, np.uint16)
+        if out is None:
+            out = self._total.view(np.uint16)[:size] if size <= CHUNK_ELEMENTS else np.empty(size, np.uint16)
         stacked = np.stack(list(masks.values())) if masks else np.empty((0, 0), np.bool_)
         changed, fits = kernels.merge_bf16(stored, addresses, _coefficients(addends), mask_of, stacked, out)
         if not fits:
@@ -159,7 +162,7 @@ class Combiner:
                 case True, True:
                     kernels.add_difference_masked(total, weights, coefficient, masks[keys])
         kernels.finish(base, total)
-        return _rounded(total, base, code)
+        return rounded(total, base, code)
 
     def _by_torch(
         self, addends: list[Addend], name: str, start: int, stop: int, stored: np.ndarray, code: str
@@ -191,16 +194,27 @@ class Combiner:
         if self.device == "cpu" and base.dtype == np.float32:
             total = merged_vector.numpy()
             kernels.finish(base, total)
-            return _rounded(total, base, code)
+            return rounded(total, base, code)
         return _rounded_by_torch(equations.merged(on_device, [(1.0, merged_vector)]), base, code)
 
 
 def _coefficients(addends: list[Addend]) -> np.ndarray:
+    return in_float32([addend.coefficient for addend in addends])
+
+
+def in_float32(coefficients: list[float]) -> np.ndarray:
     with np.errstate(over="ignore"):  # an infinite coefficient shows in the result, and is refused there
-        return np.array([addend.coefficient for addend in addends], np.float64).astype(np.float32)
+        return np.array(coefficients, np.float64).astype(np.float32)
 
 
-def _rounded(values: np.ndarray, base: np.ndarray, code: str) -> tuple[np.ndarray, int, bool]:
+def _put(values: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    if out is None or values is out:
+        return values
+    out[:] = values
+    return out
+
+
+def rounded(values: np.ndarray, base: np.ndarray, code: str) -> tuple[np.ndarray, int, bool]:
     """(float32 values in the dtype `code`, how many differ from the base in that dtype, whether all fit)."""
     if code == "BF16":
         out, unchanged = np.empty(values.size, np.uint16), np.empty(values.size, np.uint16)
