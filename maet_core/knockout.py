@@ -9,7 +9,6 @@ from math import prod
 import numpy as np
 import torch
 
-from maet_core import kernels
 from maet_core.checkpoints import Checkpoint
 from maet_core.importance import KeyNeurons, locate
 from maet_core.ranking import largest

@@ -11,11 +11,11 @@ import threading
 from collections import OrderedDict
 from weakref import WeakValueDictionary
 
-import psutil
 import torch
 
 from maet_core.errors import InputError
 from maet_core.live import fill
+from maet_core.memory import available_bytes
 from maet_core.merging.combine import Combiner
 from maet_core.merging.plan import Addend, MergePlan, plan_merge
 from maet_core.merging.vectors import WeightedVector
@@ -99,7 +99,7 @@ class Variants:
 
     def _make_room(self, nbytes: int) -> None:
         """Lets go of the models that were asked for longest ago; one that is answering stays until it has ended."""
-        while (free := psutil.virtual_memory().available) < nbytes + SPARE_BYTES and self._models:
+        while (free := available_bytes()) < nbytes + SPARE_BYTES and self._models:
             self._models.popitem(last=False)
         if free < nbytes + SPARE_BYTES:
             raise NoRoom(f"one more model needs {nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free")

@@ -267,9 +267,7 @@ def _write_pack(kind: str, weights, base, output: Path, made_from: dict, as_json
     help="Wait until the model is on the disk. Without, a power cut within the next minute can leave it with holes.",
 )
 @json_option
-def merge(
-    recipe: Path, output: str, device: str, relative_to: Path | None, sync: bool, as_json: bool
-) -> None:
+def merge(recipe: Path, output: str, device: str, relative_to: Path | None, sync: bool, as_json: bool) -> None:
     """Merges RECIPE into a directory that transformers opens (Eq. 4, or the method it names)."""
     from maet_core import merging
     from maet_core.recipe import Recipe
