@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,28 @@ def read_corpus(source: str | Path, columns: tuple[str, ...] | None = None) -> I
             )
         if "".join(texts).strip():
             yield (texts[0], texts[1]) if len(texts) == 2 else ("", texts[0].strip("\n"))
+
+
+def mix_corpora(sources: Sequence[str], documents: int | None = None) -> Iterator[tuple[str, str]]:
+    """The documents of all sources in turn, one of each, until every one has ended or given `documents`."""
+    streams = [islice(read_corpus(source), documents) for source in sources]
+    while streams:
+        for stream in list(streams):
+            document = next(stream, None)
+            if document is None:
+                streams.remove(stream)
+            else:
+                yield document
+
+
+def corpora_key(sources: Sequence[str], documents: int | None = None) -> str:
+    """Says which documents these are, without reading them: names, sizes and times of the files."""
+    parts: list = [documents]
+    for source in sources:
+        path = Path(source).expanduser()
+        status = path.stat() if path.is_file() else None
+        parts.append([str(path.resolve()), status.st_size, status.st_mtime_ns] if status else source)
+    return json.dumps(parts)
 
 
 def _rows(source: str) -> Iterator[Mapping[str, Any]]:

@@ -39,3 +39,7 @@ class JobError(InputError):
 
 class Cancelled(MaetError):
     """The user stopped the work; nothing is left behind."""
+
+
+class Stopped(Cancelled):
+    """The same, but what was done is kept: the message says how to go on."""

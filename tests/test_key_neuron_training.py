@@ -168,7 +168,18 @@ def test_a_state_of_other_work_is_refused(world, tmp_path):
     other = TrainingState(tmp_path / "state", "that")
     with pytest.raises(InputError, match="state of another training"):
         train(model, [Example((1, 5, 6, 7, 2))] * 40, OPTIONS, state=other)
-    (tmp_path / "state").write_bytes(b"no state")
+    [kept] = (tmp_path / "state").glob("*.safetensors")
+    kept.write_bytes(b"no state")
+    model = load_model(base).float()
+    with pytest.raises(InputError, match="cannot be read"):
+        train(
+            model,
+            [Example((1, 5, 6, 7, 2))] * 40,
+            OPTIONS,
+            trainable=KeyNeuronParameters(model, base, keys),
+            state=TrainingState(tmp_path / "state", "this"),
+        )
+    (tmp_path / "state" / "state.json").write_text("no state")
     with pytest.raises(InputError, match="cannot be read"):
         train(model, [Example((1, 5, 6, 7, 2))] * 40, OPTIONS, state=state)
 
@@ -189,7 +200,7 @@ def test_the_command_survives_a_kill(tmp_path):
         [*command, "-o", "killed"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     until = time.monotonic() + 120
-    while not (tmp_path / ".killed.training.safetensors").exists() and time.monotonic() < until:
+    while not (tmp_path / ".killed.training/state.json").exists() and time.monotonic() < until:
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()

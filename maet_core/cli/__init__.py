@@ -16,7 +16,7 @@ import click
 import maet_core
 from maet_core.cli import exchange, jobs, learn, look, make, start
 from maet_core.cli.evaluate import evaluate
-from maet_core.errors import Cancelled, InputError
+from maet_core.errors import Cancelled, InputError, Stopped
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,6 +58,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(ending.exit_code)
     except InputError as error:
         _leave(2, f"maet: {error}")
+    except Stopped as stop:
+        _leave(128 + signal.SIGTERM, f"maet: {stop}")
     except (Cancelled, KeyboardInterrupt, click.Abort):
         _leave(130, "maet: stopped; nothing was left behind")
     except BrokenPipeError:

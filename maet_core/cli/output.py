@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import click
@@ -73,25 +73,26 @@ def _progress_lines() -> Callable[[str, int, int], None]:
 
 
 @contextmanager
-def shown_training() -> Iterator[Callable]:
-    """The same for a training: steps with loss and tokens per second."""
-    with shown_progress() as plain, tqdm(disable=not sys.stderr.isatty(), desc="training", file=sys.stderr) as bar:
+def shown_training() -> Iterator[tuple[Progress, Callable]]:
+    """Progress of what comes before, and of a training's steps: loss, tokens per second, time left."""
+    with shown_progress() as plain, ExitStack() as shown:
+        bars: list[tqdm] = []
 
         def show(report: Any) -> None:
-            if bar.disable:
-                plain(
-                    f"training, loss {report.loss:.3f}, {report.tokens_per_second:.0f} tokens/s",
-                    report.step,
-                    report.steps,
-                )
+            speed = f"{count(round(report.tokens_per_second))} tokens/s"
+            if os.environ.get("MAET_PROGRESS") == "lines" or not sys.stderr.isatty():
+                left = tqdm.format_interval(report.seconds_left)
+                plain(f"training, loss {report.loss:.3f}, {speed}, {left} left", report.step, report.steps)
                 return
-            bar.total = report.steps
-            bar.set_postfix(
-                loss=f"{report.loss:.3f}", tokens_per_second=f"{report.tokens_per_second:.0f}", refresh=False
-            )
-            bar.update(report.step - bar.n)
+            if not bars:
+                layout = "{desc}: {bar} {n_fmt}/{total_fmt} steps{postfix}"
+                bar = tqdm(total=report.steps, desc="training", bar_format=layout, file=sys.stderr)
+                bars.append(shown.enter_context(bar))
+            left = tqdm.format_interval(report.seconds_left)
+            bars[0].set_postfix_str(f"loss {report.loss:.3f}, {speed}, {left} left", refresh=False)
+            bars[0].update(report.step - bars[0].n)
 
-        yield show
+        yield plain, show
 
 
 def count(number: int) -> str:

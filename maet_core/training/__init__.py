@@ -1,9 +1,10 @@
-"""Training a causal language model on packed text, in plain torch: all parameters, some by name, or key neurons alone."""
+"""Training a causal language model on packed text: all parameters, some by name, an adapter, or key neurons alone."""
 
 from maet_core.training.loop import train
-from maet_core.training.options import StepReport, TrainingOptions, TrainingReport, learning_rate_at
+from maet_core.training.options import LoraOptions, StepReport, TrainingOptions, TrainingReport, learning_rate_at
 from maet_core.training.packing import IGNORED, Example, pack, tokenize
 from maet_core.training.parameters import KeyNeuronParameters, NamedParameters
+from maet_core.training.processes import Processes
 from maet_core.training.saving import save_checkpoint
 from maet_core.training.state import TrainingState
 
@@ -11,7 +12,9 @@ __all__ = [
     "IGNORED",
     "Example",
     "KeyNeuronParameters",
+    "LoraOptions",
     "NamedParameters",
+    "Processes",
     "StepReport",
     "TrainingOptions",
     "TrainingReport",

@@ -13,7 +13,7 @@ class TrainingOptions:
     steps: int
     learning_rate: float
     batch_rows: int = 16
-    accumulate: int = 1  # batches whose gradients are averaged for one step
+    accumulate: int = 1  # batches whose gradients are averaged for one step; processes share them
     row_tokens: int = 128
     warmup_steps: int = 50
     final_rate: float = 0.05  # share of the learning rate left at the end of the cosine
@@ -23,16 +23,31 @@ class TrainingOptions:
     trainable: tuple[str, ...] = ("*",)
     frozen: tuple[str, ...] = ()
     seed: int = 0
+    bf16: bool = False  # matrix products in bfloat16 (autocast); what trains and its optimizer state stay float32
+    checkpoint_activations: bool = False  # activations of a layer are computed again in the backward pass, not kept
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """A low-rank adapter (Hu et al. 2021, arXiv 2106.09685) of ΔW = alpha / rank · B · A instead of whole weights.
+
+    `modules`: endings of the names of the linear layers that get one; by default all of them but the output head.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What `train` tells after a step; `loss` is the mean over the tokens of the last batch, in nats."""
+    """What `train` tells after a step; `loss` is the mean over the step's batches, in nats per token."""
 
     step: int
     steps: int
     loss: float
     tokens_per_second: float
+    seconds_left: float
 
 
 @dataclass
@@ -40,7 +55,7 @@ class TrainingReport:
     steps: int
     tokens: int
     seconds: float
-    trained_parameters: int
+    trained_parameters: int  # by this process
     losses: list[float] = field(default_factory=list)  # every step, in nats per token
 
 

@@ -13,6 +13,8 @@ from maet_core.training.options import TrainingOptions
 
 IGNORED = -100  # a label that the loss leaves out
 
+Row = tuple[list[int], list[int]]
+
 
 @dataclass(frozen=True)
 class Example:
@@ -33,8 +35,8 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[str, str]
     ]
 
 
-def pack(examples: Sequence[Example], row_tokens: int, answers_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Examples laid end to end in rows: token ids and labels, both int64 [rows, row_tokens]; the rest is dropped.
+def rows(examples: Iterable[Example], row_tokens: int, answers_only: bool) -> Iterator[Row]:
+    """Examples laid end to end, cut into rows of token ids and labels, one by one; what fills no row at the end is dropped.
 
     With `answers_only` the labels of prompts are `IGNORED` (a text without a prompt counts whole), and an example
     that would be cut by a row's end moves to the next row, so that no answer is learned without its question.
@@ -54,22 +56,38 @@ def pack(examples: Sequence[Example], row_tokens: int, answers_only: bool) -> tu
         else:
             labels += example.tokens
         ids += example.tokens
-    rows = len(ids) // row_tokens
-    shape = (rows, row_tokens)
-    return torch.tensor(ids[: rows * row_tokens]).view(shape), torch.tensor(labels[: rows * row_tokens]).view(shape)
+        full = len(ids) // row_tokens * row_tokens
+        for start in range(0, full, row_tokens):
+            yield ids[start : start + row_tokens], labels[start : start + row_tokens]
+        del ids[:full], labels[:full]
+
+
+def pack(examples: Iterable[Example], row_tokens: int, answers_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """All `rows` at once: token ids and labels, both int64 [rows, row_tokens]."""
+    return _tensors(list(rows(examples, row_tokens, answers_only)), row_tokens)
 
 
 def batches(examples: Sequence[Example], options: TrainingOptions) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless batches; every pass shuffles the examples and packs them anew."""
+    """Endless batches; every pass shuffles the examples and packs them anew. In memory: a batch, and the order of a pass."""
     generator = torch.Generator().manual_seed(options.seed)
     while True:
-        order = torch.randperm(len(examples), generator=generator).tolist()
-        ids, labels = pack([examples[i] for i in order], options.row_tokens, options.answers_only)
-        if len(ids) < options.batch_rows:
+        order = torch.randperm(len(examples), generator=generator).numpy()
+        shuffled = (examples[int(number)] for number in order)
+        filled, batch = 0, []
+        for row in rows(shuffled, options.row_tokens, options.answers_only):
+            filled += 1
+            batch.append(row)
+            if len(batch) == options.batch_rows:
+                yield _tensors(batch, options.row_tokens)
+                batch = []
+        if filled < options.batch_rows:
             raise InputError(
-                f"corpus fills {len(ids)} rows of {options.row_tokens} tokens, a batch needs {options.batch_rows}; "
+                f"corpus fills {filled} rows of {options.row_tokens} tokens, a batch needs {options.batch_rows}; "
                 "give more text, or a smaller batch"
             )
-        for start in range(0, len(ids) - options.batch_rows + 1, options.batch_rows):
-            rows = slice(start, start + options.batch_rows)
-            yield ids[rows], labels[rows]
+
+
+def _tensors(batch: list[Row], row_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    ids, labels = ([row[part] for row in batch] for part in (0, 1))
+    shape = (len(batch), row_tokens)
+    return torch.tensor(ids, dtype=torch.int64).view(shape), torch.tensor(labels, dtype=torch.int64).view(shape)

@@ -1,8 +1,8 @@
-"""What trains: parameters chosen by name, or the key neurons inside them and nothing else."""
+"""What trains: parameters chosen by name, a low-rank adapter, or the key neurons inside the parameters and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Protocol
 
@@ -11,13 +11,17 @@ import torch
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import InputError
 from maet_core.importance.key_neurons import KeyNeurons
-from maet_core.resident import parameter_slots
+from maet_core.training.placement import Stretch, held, stretches
 
 
 class Trainable(Protocol):
-    """`tensors` are what the optimizer moves, by name; gradients are in their `.grad` after a backward pass."""
+    """`tensors` are what the optimizer moves, by name; gradients are in their `.grad` after a backward pass.
+
+    `whole`: they are the model's own parameters, so that DistributedDataParallel averages their gradients.
+    """
 
     tensors: dict[str, torch.Tensor]
+    whole: bool
 
     def write_back(self) -> None:
         """Puts the moved values into the model, where that is not the same memory."""
@@ -28,6 +32,8 @@ class Trainable(Protocol):
 
 class NamedParameters:
     """Parameters whose names match a pattern of `trainable` and none of `frozen`; the others are not touched by a bit."""
+
+    whole = True
 
     def __init__(self, model: torch.nn.Module, trainable: Sequence[str], frozen: Sequence[str]):
         chosen = set(choose_parameters(model, trainable, frozen))
@@ -40,46 +46,87 @@ class NamedParameters:
         pass
 
 
+class ShardedParameters:
+    """The same in a model that FSDP2 has sharded: the optimizer moves what this process holds of each parameter, in place."""
+
+    whole = False
+
+    def __init__(self, model: torch.nn.Module, trainable: Sequence[str], frozen: Sequence[str]):
+        chosen = set(choose_parameters(model, trainable, frozen))
+        parameters = {name: parameter for name, parameter in model.named_parameters() if name in chosen}
+        self.tensors = {name: held(parameter.data).requires_grad_() for name, parameter in parameters.items()}
+
+        def taker(name: str):
+            def take(parameter: torch.nn.Parameter) -> None:
+                _add_gradient(self.tensors[name], held(parameter.grad))
+                parameter.grad = None
+
+            return take
+
+        self._hooks = [p.register_post_accumulate_grad_hook(taker(name)) for name, p in parameters.items()]
+
+    def write_back(self) -> None:
+        pass
+
+    def release(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
 class KeyNeuronParameters:
     """The key neurons of a checkpoint, as one compact float32 vector a tensor (float64 for a float64 model).
 
     The optimizer's state is for these values alone. A parameter's gradient is gathered as soon as it is complete, and dropped;
-    everything outside the key neurons keeps its bits.
+    everything outside the key neurons keeps its bits. In a sharded model each process has the key neurons among what it holds.
     """
 
-    def __init__(self, model: torch.nn.Module, base: Checkpoint, keys: KeyNeurons):
-        slots = {name: slot for name, slot in parameter_slots(model, base).items() if keys.counts.get(name)}
-        if not slots:
+    whole = False
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        base: Checkpoint,
+        keys: KeyNeurons,
+        parts: Mapping[str, Stretch] | None = None,
+    ):
+        parts = stretches(model, base) if parts is None else parts
+        self._parts = {name: part for name, part in parts.items() if keys.counts.get(name)}
+        if not self._parts:
             raise InputError(f"k1: {keys.k1:g} % chooses no neuron; raise it")
-        self._slots = slots
-        self._positions = {name: keys.mask(name).nonzero().reshape(-1) for name in slots}
+        self._positions: dict[str, torch.Tensor] = {}
         self.tensors: dict[str, torch.Tensor] = {}
         by_parameter: dict[torch.nn.Parameter, list[str]] = {}
-        for name, slot in slots.items():
-            precision = torch.promote_types(slot.parameter.dtype, torch.float32)
-            self._positions[name] = self._positions[name].to(slot.parameter.device)
-            self.tensors[name] = slot.values.reshape(-1)[self._positions[name]].to(precision).requires_grad_()
-            by_parameter.setdefault(slot.parameter, []).append(name)
+        for name, part in self._parts.items():
+            values = part.values
+            positions = keys.mask(name, part.start, part.stop).nonzero().reshape(-1)
+            self._positions[name] = positions.to(values.device)
+            precision = torch.promote_types(values.dtype, torch.float32)
+            self.tensors[name] = values[self._positions[name]].to(precision).requires_grad_()
+            by_parameter.setdefault(part.parameter, []).append(name)
         for parameter in model.parameters():
             parameter.requires_grad_(parameter in by_parameter)
 
         def gather(parameter: torch.nn.Parameter) -> None:
             for name in by_parameter[parameter]:
-                compact = self.tensors[name]
-                part = slots[name].view(parameter.grad).reshape(-1)[self._positions[name]].to(compact.dtype)
-                compact.grad = part if compact.grad is None else compact.grad + part
+                part = self._parts[name].of(parameter.grad)[self._positions[name]]
+                _add_gradient(self.tensors[name], part.to(self.tensors[name].dtype))
             parameter.grad = None
 
         self._hooks = [parameter.register_post_accumulate_grad_hook(gather) for parameter in by_parameter]
 
     @torch.no_grad()
     def write_back(self) -> None:
-        for name, slot in self._slots.items():
-            slot.values.view(-1)[self._positions[name]] = self.tensors[name].to(slot.parameter.dtype)
+        for name, part in self._parts.items():
+            values = part.values
+            values[self._positions[name]] = self.tensors[name].to(values.dtype)
 
     def release(self) -> None:
         for hook in self._hooks:
             hook.remove()
+
+
+def _add_gradient(tensor: torch.Tensor, part: torch.Tensor) -> None:
+    tensor.grad = part if tensor.grad is None else tensor.grad.add_(part)
 
 
 def choose_parameters(model: torch.nn.Module, trainable: Sequence[str], frozen: Sequence[str]) -> list[str]:
