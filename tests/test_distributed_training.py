@@ -1,0 +1,123 @@
+"""Two processes give the weights that one gives, in float64: copies (DDP) and parts (FSDP2), whole models, key neurons, LoRA."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models import add_tokenizer, make_family
+from safetensors.torch import load_file, save_file
+
+from maet_core.checkpoints import Checkpoint
+from maet_core.differences import Models
+from maet_core.errors import InputError
+from maet_core.importance import SavedScores, locate, save_scores, select_key_neurons
+from maet_core.training import LoraOptions, Processes, TrainingOptions
+from maet_core.training.checkpoint import train_checkpoint
+
+TESTS = Path(__file__).parent
+DOCUMENTS = [(f"t{a} t{b}", f" t{(a + b) % 37 + 3}") for a in range(3, 40) for b in range(3, 9)]
+OPTIONS = {"steps": 4, "learning_rate": 1e-2, "batch_rows": 2, "row_tokens": 16, "warmup_steps": 2, "accumulate": 4}
+PARTS = [False, True]
+CASES = [
+    *({"name": "all", "base": "gpt2", "sharded": sharded, "cut": 2} for sharded in PARTS),
+    *({"name": "keys", "base": "gpt2", "scores": "gpt2.safetensors", "sharded": s, "cut": 2} for s in PARTS),
+    *({"name": "units", "base": "gpt2", "scores": "units.safetensors", "sharded": s} for s in PARTS),
+    *({"name": "revert", "base": "gpt2", "scores": "gpt2.safetensors", "revert": True, "sharded": s} for s in PARTS),
+    *({"name": "some", "base": "gpt2", "sharded": s, "options": {"frozen": ["*.0.*", "*ln*"]}} for s in PARTS),
+    *(
+        {"name": "less memory", "base": "llama", "sharded": s, "options": {"checkpoint_activations": True}}
+        for s in PARTS
+    ),
+    *({"name": "experts", "base": "moe", "scores": "moe.safetensors", "sharded": s} for s in PARTS),
+    {"name": "lora", "base": "gpt2", "lora": True, "sharded": False},
+]
+for case in CASES:
+    case["output"] = f"{case['name']}-{'parts' if case['sharded'] else 'copies'}"
+    case["options"] = {**OPTIONS, **case.get("options", {})}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Bases in float64 (dropout of GPT-2 included: a batch's is the same whoever has it), and every case on two processes."""
+    folder = tmp_path_factory.mktemp("world")
+    for name, architecture in (("gpt2", "gpt2"), ("llama", "llama"), ("moe", "qwen2_moe")):
+        made = folder / f"{name}-family"
+        make_family(made, architecture, seed=6)
+        for member in ("base", "ability"):
+            tensors = load_file(made / member / "model.safetensors")
+            save_file(
+                {k: t.double() for k, t in tensors.items()}, made / member / "model.safetensors", {"format": "pt"}
+            )
+            config = made / member / "config.json"
+            config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float64"}))
+        os.rename(made / "base", folder / name)
+        add_tokenizer(folder / name)
+        base = Checkpoint.open(folder / name)
+        trained = Models(base, made).open("ability")
+        save_scores(locate("value-change", base, trained), folder / f"{name}.safetensors")
+        if name == "gpt2":
+            save_scores(locate("value-change", base, trained, "unit"), folder / "units.safetensors")
+    (folder / "documents.json").write_text(json.dumps(DOCUMENTS))
+    (folder / "cases.json").write_text(json.dumps(CASES))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    run = subprocess.run(
+        [*command, str(TESTS / "distributed_training.py"), str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    return folder
+
+
+def tensors_of(folder):
+    return {name: t for file in Path(folder).glob("*.safetensors") for name, t in load_file(file).items()}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["output"])
+def test_two_processes_train_what_one_trains(world, tmp_path, case):
+    base = Checkpoint.open(world / case["base"])
+    keys = select_key_neurons(SavedScores(world / case["scores"], base), 20.0) if "scores" in case else None
+    told = train_checkpoint(
+        base,
+        DOCUMENTS,
+        TrainingOptions(**case["options"]),
+        tmp_path / "one",
+        keys,
+        case.get("revert", False),
+        lora=LoraOptions(2, 4.0) if case.get("lora") else None,
+    )
+    said = json.loads((world / case["output"] / "training.json").read_text())
+    assert (said["processes"], said["sharded"]) == (2, case["sharded"])
+    for field in ("tokens", "trained_parameters", "documents", "key_neurons"):
+        assert said[field] == told[field], field
+    np.testing.assert_allclose(said["losses"], told["losses"], atol=2e-5)
+    one, two = tensors_of(tmp_path / "one"), tensors_of(world / case["output"])
+    assert set(one) == set(two)
+    start = {} if case.get("lora") else tensors_of(world / case["base"])
+    # Llama and its kin normalize in float32 whatever their weights are, so what two orders of sums differ by is rounded up
+    close = {"atol": 1e-10, "rtol": 0} if case["base"] == "gpt2" else {"atol": 1e-5, "rtol": 0}
+    moved = 0
+    for name, tensor in one.items():
+        assert tensor.dtype == two[name].dtype
+        np.testing.assert_allclose(two[name].double(), tensor.double(), **close, err_msg=name)
+        if start:
+            moved += int((two[name] != start[name]).sum())
+            untouched = tensor == start[name]
+            assert torch.equal(two[name][untouched], start[name][untouched]), name
+    assert moved or case.get("lora")
+    assert not list(world.glob(f".{case['output']}*"))
+
+
+def test_a_step_that_cannot_be_shared_is_refused():
+    assert Processes(count=2).share(4) == 2
+    with pytest.raises(InputError, match="multiple of 2"):
+        Processes(count=2).share(3)
+    with pytest.raises(InputError, match="torchrun"), Processes.join(sharded=True):
+        pass
