@@ -70,6 +70,11 @@ def test_key_neurons_in_bf16_keep_the_rest_as_narrow_as_it_is(base, tmp_path, mo
         assert torch.equal(*bits), name
 
 
+def test_a_training_that_blows_up_says_so(base):
+    with pytest.raises(InputError, match=r"--learning-rate: the loss of step \d is (nan|inf)"):
+        trained(base, TrainingOptions(steps=9, learning_rate=1e30, batch_rows=4, row_tokens=16, warmup_steps=0))
+
+
 def test_checkpointed_activations_change_nothing(base):
     plain, _ = trained(base, OPTIONS)
     again, _ = trained(base, TrainingOptions(**{**vars(OPTIONS), "checkpoint_activations": True}))

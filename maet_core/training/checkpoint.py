@@ -21,7 +21,6 @@ from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.progress import Halted, Progress
 from maet_core.resident import load_model, load_tokenizer
 from maet_core.training.loop import train
-from maet_core.training.lora import LoraParameters
 from maet_core.training.options import LoraOptions, StepReport, TrainingOptions, TrainingReport
 from maet_core.training.parameters import KeyNeuronParameters
 from maet_core.training.placement import Stretch, stretches
@@ -102,6 +101,8 @@ def train_checkpoint(
         model, parts = _load(base, options, what, processes)
         trainable = None
         if lora:
+            from maet_core.training.lora import LoraParameters  # PEFT's import takes longer than a short training
+
             trainable = LoraParameters(model, lora, base.source, options.seed)
         elif what.only_keys is not None:
             trainable = KeyNeuronParameters(model, base, what.only_keys, parts)

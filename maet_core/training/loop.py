@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -80,6 +81,10 @@ def train(
             optimizer.zero_grad()
             trainable.write_back()
             loss_sum, stops = processes.sum([loss_sum, float(bool(halted and halted()))])
+            if not math.isfinite(loss_sum):
+                raise InputError(
+                    f"--learning-rate: the loss of step {step + 1} is {loss_sum}, so the weights are lost; lower it, or warm up longer"
+                )
             report.losses.append(loss_sum / options.accumulate)
             report.seconds = time.perf_counter() - started
             if state:
