@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 # hidden, intermediate, layers, heads, key-value heads, vocabulary
 SHAPES = {
+    "0.02B": (384, 1024, 8, 6, 3, 8000),
     "0.1B": (768, 2048, 8, 12, 4, 32000),
     "0.25B": (1024, 4096, 12, 16, 4, 64000),
     "0.4B": (1536, 4096, 12, 12, 3, 64000),

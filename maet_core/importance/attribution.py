@@ -6,7 +6,7 @@ neuron and at most one parameter's gradient. A batch's gradient is that of its m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -26,18 +26,21 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 """Token ids and labels, int64 [rows, tokens]; labels of −100 do not count."""
 
 
-def gradient(weights: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-    """|∂L/∂θ_j|, accumulated over the batches."""
-    return grad.abs()
+def gradient(grad: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """|∂L/∂θ_j|, accumulated over the batches. In place of `grad`."""
+    return grad.abs_()
 
 
-def taylor(weights: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+def taylor(grad: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """|θ_j · ∂L/∂θ_j|: to first order, how much the loss changes when the weight is set to zero (Molchanov et al. 2019,
-    arXiv 1906.10771)."""
-    return (weights * grad).abs()
+    arXiv 1906.10771). In place of `grad`."""
+    return grad.mul_(weights).abs_()
 
 
 ATTRIBUTIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"gradient": gradient, "taylor": taylor}
+
+# Gradients are widened and measured in pieces that stay in the processor's cache; a card wants them large.
+_PIECE_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}
 
 
 class HeldScores:
@@ -85,7 +88,7 @@ def attribute(
     missing = sorted(set(names) - set(slots))
     if missing:
         raise ScoresError(f"{base.source}: tensor {missing[0]} is not trained, so it has no gradient; leave it out")
-    values = {name: torch.zeros(score_shape(base, name, granularity)) for name in slots}
+    values = _zeros(slots, {name: score_shape(base, name, granularity) for name in slots})
     first_half: dict[str, torch.Tensor] = {}
     hooks = _hooks(slots, base, granularity, measure, values)
     trained = {slot.parameter for slot in slots.values()}
@@ -96,7 +99,7 @@ def attribute(
         for done, (ids, labels) in enumerate(batches):
             tell(progress, halted, f"accumulating |{method}|", done, len(batches))
             if halves and done == len(batches) // 2:
-                first_half = {name: value.clone() for name, value in values.items()}
+                first_half = {name: value.cpu().clone() for name, value in values.items()}
             model(input_ids=ids.to(model.device), labels=labels.to(model.device), use_cache=False).loss.backward()
     finally:
         for hook in hooks:
@@ -105,6 +108,7 @@ def attribute(
             parameter.requires_grad_(wanted)
             parameter.grad = None
     details: dict[str, Any] = {"batches": len(batches), "tokens": sum(ids.numel() for ids, _ in batches)}
+    values = {name: value.cpu() for name, value in values.items()}
     if first_half:
         second_half = {name: value - first_half[name] for name, value in values.items()}
         details["split_half"] = split_half(base, granularity, first_half, second_half)
@@ -136,14 +140,61 @@ def _hooks(
 
     def take_in(parameter: torch.nn.Parameter) -> None:
         for name in tensors[parameter]:
-            weights, grad = (slots[name].view(tensor).float() for tensor in (parameter.detach(), parameter.grad))
-            score = measure(weights, grad)
+            weights, grad = (slots[name].view(tensor) for tensor in (parameter.detach(), parameter.grad))
             if granularity == "unit":
-                score = unit_norm(score, unit_axis(base.anatomy.place(name), tuple(score.shape)))
-            values[name] += score.reshape(values[name].shape).cpu()
+                axis = unit_axis(base.anatomy.place(name), tuple(grad.shape))
+                values[name] += _unit_scores(measure, grad, weights, axis).to(values[name].device)
+            else:
+                _add_scores(values[name], measure, grad, weights)
         parameter.grad = None
 
     return [parameter.register_post_accumulate_grad_hook(take_in) for parameter in tensors]
+
+
+def _zeros(slots: dict[str, Slot], shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Where the running scores are kept: beside the weights, if a card has room for both them and the activations."""
+    nbytes = 4 * sum(prod(shape) for shape in shapes.values())
+    device = next(iter(slots.values())).parameter.device if slots else torch.device("cpu")
+    if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 2 * nbytes:
+        device = torch.device("cpu")
+    return {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
+
+
+def _add_scores(score: torch.Tensor, measure: Callable, grad: torch.Tensor, weights: torch.Tensor) -> None:
+    """score += measure, in float32, or in float64 where the gradient is."""
+    flat = score.view(-1)
+    for start, stop, part in _pieces(measure, grad.reshape(-1), weights.reshape(-1)):
+        flat[start:stop] += part.to(flat.device)
+
+
+def _unit_scores(measure: Callable, grad: torch.Tensor, weights: torch.Tensor, axis: int) -> torch.Tensor:
+    """The measure's L2 norm over each unit, an expert at a time; a bias's elements are units of their own."""
+    if grad.ndim == 1:
+        return torch.cat([part for _, _, part in _pieces(measure, grad, weights)]).float()
+    if grad.ndim == 3:
+        parts = zip(grad, weights, strict=True)
+        return torch.stack([_unit_scores(measure, g, w, axis % 3 - 1) for g, w in parts])
+    across = axis % 2 == 1
+    squares = torch.zeros(grad.shape[axis], device=grad.device)
+    for first, last, part in _pieces(measure, grad, weights):
+        sums = part.square_().sum(dim=0 if across else 1)
+        if across:
+            squares += sums
+        else:
+            squares[first:last] = sums
+    return squares.sqrt_()
+
+
+def _pieces(measure: Callable, grad: torch.Tensor, weights: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Stretches of the first axis: from, to, and the measure of what lies there, in memory that the next one takes over."""
+    width = max(1, grad[:1].numel())
+    step = max(1, _PIECE_ELEMENTS.get(grad.device.type, 1 << 26) // width)
+    wide = torch.promote_types(grad.dtype, torch.float32)
+    scratch = torch.empty(grad[:step].shape, dtype=wide, device=grad.device)
+    for start in range(0, grad.shape[0], step):
+        stop = min(start + step, grad.shape[0])
+        part = scratch[: stop - start].copy_(grad[start:stop])
+        yield start, stop, measure(part, weights[start:stop])
 
 
 def unit_norm(score: torch.Tensor, axis: int) -> torch.Tensor:

@@ -1,0 +1,186 @@
+"""Locating by gradients: one attribution pass against a plain forward and backward pass. Writes docs/performance-locating.md.
+
+    python benchmarks/locate.py --shape 0.02B --rounds 5
+
+Every contender is a process of its own that loads the same model and goes through the same batches; the first batch is not
+counted. Contenders are interleaved, so that a machine that slows down slows all of them; ratios are taken within a round. Seconds of the
+processor stand beside those of the clock: on a machine that does other things too, they are the ones to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import torch
+from checkpoints import SHAPES, write_checkpoints
+
+from maet_core.checkpoints import Checkpoint
+from maet_core.importance.attribution import attribute
+from maet_core.importance.locators import participating
+from maet_core.resident import load_model, parameter_slots
+
+PROJECT = Path(__file__).resolve().parents[1]
+PLAIN = "forward and backward"
+CONTENDERS = {
+    PLAIN: None,
+    "|gradient|, parameters": ("gradient", "parameter"),
+    "Taylor, parameters": ("taylor", "parameter"),
+    "|gradient|, units": ("gradient", "unit"),
+    "Taylor, units": ("taylor", "unit"),
+}
+
+
+def contend(name: str, folder: Path, rows: int, row_tokens: int, batches: int, device: str) -> dict[str, float]:
+    """Seconds a batch, of the clock and of the processor, and private bytes: of the model alone, and the most on the way."""
+    base = Checkpoint.open(folder / "base")
+    model = load_model(base, device)
+    names = participating(base)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.config.vocab_size, (batches + 1, rows, row_tokens), generator=generator)
+    chosen = {slot.parameter for name, slot in parameter_slots(model, base).items() if name in names}
+    loaded = _private_bytes(device)
+
+    def go(part: torch.Tensor) -> None:
+        if CONTENDERS[name] is None:
+            for parameter in model.parameters():
+                parameter.requires_grad_(parameter in chosen)
+            for batch in part:
+                batch = batch.to(device)
+                model(input_ids=batch, labels=batch, use_cache=False).loss.backward()
+                model.zero_grad()
+        else:
+            method, granularity = CONTENDERS[name]
+            attribute(method, base, model, [(batch, batch) for batch in part], names, granularity)
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    go(ids[:1])
+    most = [0]
+    done = threading.Event()
+    sampler = threading.Thread(target=_sample, args=(most, done, device))
+    if device == "cpu":
+        sampler.start()
+    started, used = time.perf_counter(), time.process_time()
+    go(ids[1:])
+    wall, processor = time.perf_counter() - started, time.process_time() - used
+    done.set()
+    if device == "cpu":
+        sampler.join()
+    else:
+        most = [torch.cuda.max_memory_allocated()]
+    return {
+        "wall_seconds": wall / batches,
+        "processor_seconds": processor / batches,
+        "loaded_bytes": loaded,
+        "most_bytes": most[0],
+        "scored": sum(base.tensors[name].numel for name in names),
+    }
+
+
+def _private_bytes(device: str) -> int:
+    return psutil.Process().memory_full_info().uss if device == "cpu" else torch.cuda.memory_allocated()
+
+
+def _sample(most: list[int], done: threading.Event, device: str) -> None:
+    while not done.wait(0.1):
+        most[0] = max(most[0], _private_bytes(device))
+
+
+def report(results: dict[str, list[dict]], arguments: argparse.Namespace) -> list[str]:
+    scored = results[PLAIN][0]["scored"]
+    lines = [
+        "| | clock, s a batch (min–max) | × plain | processor, s a batch (min–max) | × plain | beyond the model, MB | beyond plain, bytes a parameter |",
+        "|---|---|---|---|---|---|---|",
+    ]
+
+    def beyond(run: dict) -> float:
+        return run["most_bytes"] - run["loaded_bytes"]
+
+    for name, runs in results.items():
+        cells = [name]
+        for field in ("wall_seconds", "processor_seconds"):
+            values = [run[field] for run in runs]
+            ratios = [run[field] / plain[field] for run, plain in zip(runs, results[PLAIN], strict=True)]
+            cells.append(f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})")
+            cells.append(f"{statistics.median(ratios):.2f}")
+        more = statistics.median(beyond(run) for run in runs)
+        plain = statistics.median(beyond(run) for run in results[PLAIN])
+        cells += [f"{more / 1e6:.0f}", f"{(more - plain) / scored:+.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def machine(device: str) -> str:
+    if device != "cpu":
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in info if "model name" in line), platform.processor())
+    return f"{os.cpu_count()} CPU cores ({model}, {platform.system()}), {torch.get_num_threads()} threads"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="0.02B")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--row-tokens", type=int, default=256)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, help="where the checkpoint lies or is made; default: a temporary one")
+    parser.add_argument("--output", type=Path, default=PROJECT / "docs" / "performance-locating.md")
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    work = (arguments.rows, arguments.row_tokens, arguments.batches, arguments.device)
+    if arguments.contender:
+        print(json.dumps(contend(arguments.contender, arguments.folder, *work)))
+        return
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="maet-benchmark-"))
+    try:
+        write_checkpoints(folder, arguments.shape, ["base"])
+        results: dict[str, list[dict]] = {name: [] for name in CONTENDERS}
+        for number in range(arguments.rounds):
+            for name in CONTENDERS:
+                command = [sys.executable, *sys.argv, "--folder", str(folder), "--contender", name]
+                run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                results[name].append(json.loads(run.stdout.splitlines()[-1]))
+                print(f"{number} {name}: {results[name][-1]}", file=sys.stderr, flush=True)
+        scored = results[PLAIN][0]["scored"]
+        lines = report(results, arguments)
+        text = [
+            "# Performance of locating",
+            "",
+            "Written by `python benchmarks/locate.py` (its `--help` lists the options); every figure is from one run of it.",
+            "",
+            f"Llama shape {arguments.shape} in bf16, of whose weights {scored / 1e6:.0f} M take part; batches of {arguments.rows} × "
+            f"{arguments.row_tokens} tokens; {machine(arguments.device)}. Medians of {arguments.rounds} interleaved rounds, each contender a "
+            f"process of its own that goes through {arguments.batches} batches after one that is not counted; ratios are medians of the "
+            "ratios within a round.",
+            "",
+            *lines,
+            "",
+            "The plain pass computes the gradients of the same weights and keeps them until the batch is done. An attribution drops each as "
+            "soon as it is added to the score, so that it holds one float32 score a parameter (or a unit) and no gradients. Private memory is "
+            "what the process alone holds, sampled ten times a second.",
+            "",
+        ]
+        arguments.output.write_text("\n".join(text))
+        print("\n".join(lines))
+    finally:
+        if arguments.folder is None:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
