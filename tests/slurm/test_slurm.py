@@ -182,7 +182,7 @@ def weights(path) -> bytes:
 def test_preempted_and_requeued_it_goes_on_from_its_state(workspace, submit, settings, slurm):
     settings(cpus=2, memory="2000M")
     run = submit(train("models/preempted"), output="models/preempted")
-    state = workspace / "models" / ".preempted.training.safetensors"
+    state = workspace / "models" / ".preempted.training" / "state.json"
     wait_for(state.exists)
     freeze(run)  # it must not finish before it is preempted
     settings(cpus=2, memory="2000M", partition="urgent")
