@@ -16,6 +16,7 @@ import click
 import maet_core
 from maet_core.cli import exchange, jobs, learn, look, make, start
 from maet_core.cli.evaluate import evaluate
+from maet_core.cli.search import sweep, tune
 from maet_core.errors import Cancelled, InputError, Stopped
 
 
@@ -37,6 +38,8 @@ for command in (
     make.merge,
     start.generate,
     evaluate,
+    sweep,
+    tune,
     jobs.jobs,
     exchange.methods,
     exchange.export,

@@ -21,7 +21,6 @@ def asking_options(command):
                 "--task",
                 "tasks",
                 multiple=True,
-                required=True,
                 help="demo-math[:dev], mgsm[:FOLDER], msvamp[:FOLDER], gsm8k[:FILE], or a file of questions; may be repeated.",
             ),
             click.option(
@@ -69,24 +68,37 @@ def asking_options(command):
     return command
 
 
+general_option = click.option(
+    "--general",
+    multiple=True,
+    metavar="LANG=CORPUS",
+    help="General text whose loss shows what else was lost; may be repeated.",
+)
+
+
 @runs_as_job(output="")  # its folder grows answer by answer, so that it is there says nothing
 @click.command(
     epilog="Example:  maet evaluate models/base recipes/demo.yaml --task demo-math --languages en,sw -o results/demo"
 )
 @click.argument("models", nargs=-1, required=True)
 @asking_options
+@general_option
 @click.option(
-    "--general",
-    multiple=True,
-    metavar="LANG=CORPUS",
-    help="General text whose loss shows what else was lost; may be repeated.",
+    "--harness",
+    metavar="TASKS",
+    help="Tasks of the EleutherAI harness, such as mgsm_direct_sw,mgsm_direct_te, in place of --task.",
+)
+@click.option(
+    "--harness-tasks",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A folder of the harness's YAML tasks of your own.",
 )
 @click.option("--reference", help="The model that the others are compared with.  [default: the first]")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder for every answer; the same command goes on with it."
 )
 @json_option
-def evaluate(models, general, reference, output, as_json, **asked) -> None:
+def evaluate(models, general, harness, harness_tasks, reference, output, as_json, **asked) -> None:
     """Asks MODELS (checkpoints, or recipes that are merged in memory) the questions of tasks.
 
     Every figure comes with n, its 95 % interval and the protocol; differences are paired on the same questions.
@@ -94,6 +106,9 @@ def evaluate(models, general, reference, output, as_json, **asked) -> None:
     from maet_core.evaluation.run import evaluate as run
     from maet_core.evaluation.subjects import find_subjects
 
+    if harness is not None:
+        _harness(models, harness, harness_tasks, output, as_json, asked)
+        return
     asks, device, dtype = find_asks(**asked)
     subjects = find_subjects(models, device, dtype)
     labels = {subject.source: subject.label for subject in subjects} | {s.label: s.label for s in subjects}
@@ -102,12 +117,12 @@ def evaluate(models, general, reference, output, as_json, **asked) -> None:
             f"--reference: {reference} is none of the models; there is {', '.join(s.label for s in subjects)}"
         )
     with _folder(output) as folder, shown_progress() as progress:
-        found = run(subjects, asks, folder, _texts(general), asked["batch_rows"], progress)
+        found = run(subjects, asks, folder, read_general(general), asked["batch_rows"], progress)
         against = labels[reference] if reference else subjects[0].label
         if as_json:
             print_json(to_json(found, against, output))
         else:
-            _print(found, against)
+            print_evaluation(found, against)
 
 
 def find_asks(tasks, languages, split, limit, style, shots, exemplars, chat, max_new_tokens, dtype, device, **decoding):
@@ -118,6 +133,8 @@ def find_asks(tasks, languages, split, limit, style, shots, exemplars, chat, max
     from maet_core.evaluation.tasks import load_task, read_items
     from maet_core.merging.run import choose_device
 
+    if not tasks:
+        raise InputError("--task: none; name one, such as demo-math or mgsm:FOLDER")
     device = str(choose_device(device)[0])
     dtype = choose_dtype(dtype, device)
     wanted = [language.strip() for language in languages.split(",") if language.strip()]
@@ -143,6 +160,45 @@ def find_asks(tasks, languages, split, limit, style, shots, exemplars, chat, max
     return asks, device, dtype
 
 
+def _harness(models, harness: str, folder: Path | None, output: Path | None, as_json: bool, asked: dict) -> None:
+    """Each model through the harness; every answer as the harness records it goes to `output`."""
+    import json
+
+    from maet_core.evaluation.harness import run_harness
+    from maet_core.evaluation.results import write_whole
+    from maet_core.evaluation.subjects import choose_dtype, find_subjects
+    from maet_core.merging.run import choose_device
+
+    if asked["tasks"]:
+        raise InputError("--harness: it has tasks of its own; leave out --task")
+    device = str(choose_device(asked["device"])[0])
+    tasks = [task.strip() for task in harness.split(",") if task.strip()]
+    told = []
+    for subject in find_subjects(models, device, choose_dtype(asked["dtype"], device)):
+        with subject.open() as (model, tokenizer):
+            figures, samples = run_harness(model, tokenizer, tasks, asked["batch_rows"], asked["limit"], folder)
+        told += [{"model": subject.label, **vars(figure)} for figure in figures]
+        if output is not None:
+            content = {"model": subject.to_json(), "figures": [vars(f) for f in figures], "samples": samples}
+            text = json.dumps(content, ensure_ascii=False, default=str, indent=1)
+            write_whole(output / f"{subject.label}.harness.json", text.encode())
+    if as_json:
+        print_json({"harness": told})
+        return
+    rows = [
+        [
+            row["model"],
+            row["task"],
+            row["metric"],
+            f"{row['value']:.4f}",
+            f"{row['stderr']:.4f}" if row["stderr"] else "",
+            row["n"],
+        ]
+        for row in told
+    ]
+    print_table(["model", "task", "metric", "value", "standard error", "n"], rows, right=(3, 4, 5))
+
+
 @contextmanager
 def _folder(output: Path | None):
     if output is not None:
@@ -152,7 +208,8 @@ def _folder(output: Path | None):
         yield Path(folder)
 
 
-def _texts(general: tuple[str, ...]) -> dict[str, str]:
+def read_general(general: tuple[str, ...]) -> dict[str, str]:
+    """Corpora by language."""
     found = {}
     for entry in general:
         language, equals, source = entry.partition("=")
@@ -203,7 +260,8 @@ def to_json(found, reference: str, output: Path | None) -> dict:
     }
 
 
-def _print(found, reference: str) -> None:
+def print_evaluation(found, reference: str) -> None:
+    """Tables of every task, then every model against the reference."""
     from maet_core.evaluation import report
     from maet_core.evaluation.statistics import Share
 
