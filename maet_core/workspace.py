@@ -7,6 +7,7 @@ recipes/NAME.yaml    paths in them are relative to recipes/
 tasks/NAME.jsonl     questions
 corpora/NAME.txt     training text
 runs/NAME/           what a background job writes
+results/NAME/        what was measured: evaluations, sweeps, tunings
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from maet_core.checkpoints import Checkpoint
 
 # Torch comes with the checkpoints: it is imported when the first model is looked at, so that the app's first page need not wait.
-FOLDERS = ("models", "packs", "scores", "recipes", "tasks", "corpora", "runs")
+FOLDERS = ("models", "packs", "scores", "recipes", "tasks", "corpora", "runs", "results")
 DEMO_RECIPE = "demo"
 _HUB_ID = re.compile(r"^(?!models/|packs/|scores/)[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$")
 _NAME = re.compile(r"^[\w][\w.-]{0,79}$")
@@ -204,6 +205,17 @@ class Workspace:
     def portable(self, recipe: Recipe, folder: str = "recipes") -> Recipe:
         """The recipe as it must read when its file lies in `folder`: `models/base` becomes `../models/base`."""
         return map_sources(recipe, lambda source: Path(os.path.relpath(source, folder)).as_posix())
+
+    def results(self) -> dict[str, str]:
+        """What was measured, newest first: the folder's name in results/, and `evaluation`, `sweep` or `tune`."""
+        found = []
+        for index in [*self.path.glob("results/*/evaluation.json"), *self.path.glob("results/*/search.json")]:
+            try:
+                kind = "evaluation" if index.name == "evaluation.json" else json.loads(index.read_text("utf-8"))["kind"]
+                found.append((index.stat().st_mtime, index.parent.name, str(kind)))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # being replaced, or not ours
+        return {name: kind for _, name, kind in sorted(found, reverse=True)}
 
     def questions(self) -> list[Question]:
         """The rows of tasks/*.jsonl. Raises WorkspaceError naming file and line of a row that cannot be read."""

@@ -24,6 +24,7 @@ _PAGES = (
     ("tensors", "Tensors", ":material/view_module:"),
     ("merge", "Merge", ":material/tune:"),
     ("compare", "Compare", ":material/compare:"),
+    ("evaluate", "Evaluate", ":material/analytics:"),
     ("jobs", "Jobs", ":material/pending_actions:"),
 )
 _FONTS = {

@@ -19,6 +19,7 @@ HEADINGS = {
     "tensors": "Tensors",
     "merge": "Merge",
     "compare": "Compare",
+    "evaluate": "Evaluate",
     "jobs": "Jobs",
 }
 CALM = re.compile("Something went wrong|Traceback|Error")

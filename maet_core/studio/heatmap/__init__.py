@@ -50,11 +50,15 @@ class Scale:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its value, what the hover says below the name, and its mark (`in`, `out`, `part`, `hand-in`, …)."""
+    """One cell: its value, what the hover says below the name, and its mark (`in`, `out`, `part`, `hand-in`, …).
+
+    `text` stands in the cell in place of the value.
+    """
 
     value: float
     lines: tuple[str, ...] = ()
     mark: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,9 @@ def heatmap(
             "rows": list(rows),
             "columns": list(columns),
             "values": [[cell and cell.value for cell in line] for line in grid],
-            "texts": [["" if cell is None else scale.number(cell.value) for cell in line] for line in grid],
+            "texts": [
+                ["" if cell is None else cell.text or scale.number(cell.value) for cell in line] for line in grid
+            ],
             "names": [
                 [
                     cell and _describe(row, column, column_title, cell, scale)

@@ -1,0 +1,84 @@
+"""The page Evaluate: empty, with an evaluation, with a sweep."""
+
+import pytest
+
+from maet_core.evaluation.prompts import Protocol
+from maet_core.evaluation.results import Evaluation
+from maet_core.evaluation.run import Ask, evaluate
+from maet_core.evaluation.subjects import find_subjects
+from maet_core.evaluation.tasks import load_task
+from maet_core.recipe import Recipe
+from maet_core.search.sweep import sweep
+from maet_core.studio import measured
+
+
+@pytest.fixture
+def asks(workspace):
+    return [Ask(load_task(str(workspace / "tasks" / "math.jsonl"), ["sw", "bn"]), Protocol("own", max_new_tokens=3))]
+
+
+@pytest.fixture
+def evaluated(workspace, asks):
+    names = [str(workspace / name) for name in ("models/base", "models/math-en")]
+    (workspace / "corpora").mkdir(exist_ok=True)
+    (workspace / "corpora" / "general-sw.txt").write_text("maji ni baridi\n\nmaembe ni matamu")
+    return evaluate(
+        find_subjects(names),
+        asks,
+        workspace / "results" / "first",
+        {"sw": str(workspace / "corpora" / "general-sw.txt")},
+    )
+
+
+def test_without_results_it_says_what_to_do(app):
+    test = app("evaluate")
+    assert not test.exception
+    assert "Nothing has been measured yet" in test.info[0].value
+    assert any("maet evaluate" in code.value for code in test.code)
+
+
+def test_an_evaluation_with_a_chosen_cell(app, evaluated):
+    test = app("evaluate", answers='["math-en", "sw"]', reading='"strict_right"')
+    assert not test.exception
+    assert any("math-en in Swahili" in heading.value for heading in test.subheader)
+    assert any("Forgotten elsewhere" in heading.value for heading in test.subheader)
+    assert len(test.dataframe) == 2
+
+
+def test_a_link_to_a_cell_that_is_not_there_shows_the_map(app, evaluated):
+    test = app("evaluate", answers='["nobody", "xx"]', result='"gone"')
+    assert not test.exception
+    assert not any("nobody" in heading.value for heading in test.subheader)
+
+
+def test_a_sweep(app, workspace, asks):
+    recipe = Recipe.load(workspace / "recipes" / "demo.yaml")
+    sweep(
+        recipe, workspace / "recipes", {"gamma": [0.0, 1.0], "eta": [0.0, 1.0]}, asks, workspace / "results" / "swept"
+    )
+    test = app("evaluate", result='"swept"')
+    assert not test.exception
+    assert len(test.dataframe[0].value) == 6
+
+
+def test_answers_come_wrong_first_and_lost_before_that(evaluated):
+    import pandas as pd
+
+    cell, other = evaluated.cell("math-en", "math", "sw"), evaluated.cell("base", "math", "sw")
+    for one, verdicts in ((cell, [True, False, False]), (other, [True, False, True])):
+        table = evaluated.answers(one).assign(right=verdicts)
+        table.to_parquet(evaluated.folder / one.file)
+    table = measured.ordered_answers(evaluated, cell, other, "right")
+    assert table["id"].tolist() == ["test-002-sw", "test-001-sw", "test-000-sw"]
+    assert isinstance(table, pd.DataFrame)
+
+
+def test_the_picture_is_a_png(evaluated):
+    import io
+
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(measured.picture(Evaluation.load(evaluated.folder), "math", "right")))
+    assert image.format == "PNG"
+    assert image.width > 400
+    assert len(image.getcolors(1 << 16)) > 3
