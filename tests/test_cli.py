@@ -13,6 +13,7 @@ import pytest
 import torch
 from models import add_tokenizer, layer_of, located, make_family, modules_of, read_model, save_adapter, unit_axis_of
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 import maet_core
 from maet_core.cli import maet as group
@@ -24,6 +25,7 @@ COMMANDS = [
     ("locate",),
     ("pack", "ability"),
     ("pack", "language"),
+    ("pack", "recipe"),
     ("merge",),
     ("generate",),
     ("demo", "build"),
@@ -336,6 +338,19 @@ def test_pack_and_merge_from_packs(maet, world, tmp_path):
         error = (one[name].double() - tensor.double()).abs().numpy()
         assert (error <= oracle.ulp(tensor.double().numpy(), torch.bfloat16)).all(), name
     assert packed["parameters_changed"] > 0
+
+    again = tmp_path / "again.safetensors"
+    result(maet("pack", "recipe", "direct.yaml", "-o", again, "--json"))
+    first, second = load_file(math), load_file(again)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    wrong = maet("pack", "recipe", "direct.yaml", "--name", "reading", "-o", tmp_path / "x.safetensors")
+    assert (wrong.status, wrong.stderr.strip().splitlines()[-1]) == (
+        2,
+        "maet: --name: found reading, expected one of direct.yaml's abilities: math",
+    )
+    assert maet("pack", "recipe", tmp_path / "packs.yaml", "-o", tmp_path / "x.safetensors").status == 2
+    assert not (tmp_path / "x.safetensors").exists()
 
 
 # --- merge ---------------------------------------------------------------------------------------------------------

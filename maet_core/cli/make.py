@@ -235,6 +235,37 @@ def language(base: str, checkpoint: str, output: Path, as_json: bool) -> None:
     _write_pack("language", difference, opened, output, made_from, as_json)
 
 
+@pack.command("recipe", epilog="Example:  maet pack recipe recipes/demo.yaml --name math -o packs/math.safetensors")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--name", help="Which of the recipe's abilities; may be left out where there is one.")
+@click.option(
+    "--relative-to",
+    type=click.Path(path_type=Path),
+    help="The folder that RECIPE's paths start from.  [default: its own]",
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@json_option
+def of_recipe(recipe: Path, name: str | None, relative_to: Path | None, output: Path, as_json: bool) -> None:
+    """R(A) of an ability of RECIPE as an ability pack, with its α, β and key neurons."""
+    from maet_core.recipe import Recipe
+    from maet_core.sources import Sources
+
+    loaded = Recipe.load(recipe)
+    names = list(loaded.abilities)
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        raise InputError(
+            f"--name: found {name or 'none'}, expected one of {recipe}'s abilities: {', '.join(names) or 'none'}"
+        )
+    if loaded.abilities[name].pack:
+        raise InputError(f"abilities.{name}: a pack already; copy {loaded.abilities[name].pack}")
+    alone = loaded.model_copy(update={"abilities": {name: loaded.abilities[name]}, "languages": {}})
+    sources = Sources.open(alone, relative_to or recipe.parent)
+    made_from = {"made_from": alone.to_dict()["abilities"][name], "inputs": sources.identities()}
+    _write_pack("ability", sources.abilities[name], sources.base, output, made_from, as_json)
+
+
 def _write_pack(kind: str, weights, base, output: Path, made_from: dict, as_json: bool) -> None:
     from maet_core.weights.packs import write_pack
 

@@ -28,6 +28,15 @@ def save_merge(recipe: Recipe, name: str) -> Status:
     return jobs.submit(workspace.path, command, output=output, recipe=workspace.portable(recipe).to_yaml())
 
 
+def save_pack(recipe: Recipe, ability: str, name: str) -> Status:
+    """Starts writing R(A) of one of the recipe's abilities into packs/`name`.safetensors as a job. Raises as `save_merge` does."""
+    workspace = resources.workspace()
+    output = workspace.new("packs", name, ".safetensors").relative_to(workspace.path).as_posix()
+    command = ["maet", "pack", "recipe", "{run}/recipe.yaml", "--name", ability, "-o", output]
+    command += ["--relative-to", "recipes", "--json"]
+    return jobs.submit(workspace.path, command, output=output, recipe=workspace.portable(recipe).to_yaml())
+
+
 def where(found: Status) -> str:
     """`40 % · merging · 12 s left`, `waits, number 2`, `cancelled`."""
     state = found.state

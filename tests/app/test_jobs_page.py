@@ -145,3 +145,15 @@ def test_durations_and_moments_are_for_people():
     assert background.quantity(1_234_567) == "1.23 M"
     assert background.moment("2026-11-24T07:28:33+0000") == "24 Nov 07:28"
     assert background.moment("never") == ""
+
+
+def test_an_ability_saved_as_a_pack_is_a_job_too(app, workspace):
+    test = app("merge")
+    test.text_input(key="merge-pack-name").set_value("mine").run()
+    test.button(key="merge-save-pack").click().run()
+    assert not test.exception
+    job = test.session_state["_my_pack"]
+    wait_until(lambda: jobs.status(workspace, job).name in jobs.ENDED)
+    test.run()
+    assert any("packs/mine" in element.value for element in test.success), jobs.status(workspace, job)
+    assert (workspace / "packs" / "mine.safetensors").is_file()
