@@ -8,6 +8,7 @@ tasks/NAME.jsonl     questions
 corpora/NAME.txt     training text
 runs/NAME/           what a background job writes
 results/NAME/        what was measured: evaluations, sweeps, tunings
+notebook/NAME.jsonl  what people noted: votes, settings they kept
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def choose_slots(recipe) -> list[slots.Slot]:
         max_selections=most,
         format_func=lambda name: offered[name][0] if name in offered else name,
     )
-    return [offered[name][1]() for name in picked[:most] if name in offered]
+    return slots.distinct([offered[name][1]() for name in picked[:most] if name in offered])
 
 
 def begin() -> None:

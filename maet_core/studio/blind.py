@@ -50,7 +50,8 @@ def ballot(slots: list[Slot], rows: list[Question], decoding: Decoding, said: di
     choice = voted()
     if choice is not None:
         names = ", ".join(f"{letter} is {slot.label}" for letter, slot in zip(LETTERS, slots, strict=False))
-        st.success(f"Your vote is kept. {names}.", icon=":material/how_to_vote:")
+        kept = "not kept in a demonstration" if resources.workspace().read_only else "kept"
+        st.success(f"Your vote is {kept}. {names}.", icon=":material/how_to_vote:")
         if len(rows) > 1:
             st.button("Next question", type="primary", key="blind-next", on_click=_next, args=(rows,))
         return
@@ -67,19 +68,19 @@ def _cast(option: str, slots: list[Slot], question: Question, decoding: Decoding
     if voted() is not None:
         return  # a second click that overtook the page
     letters = dict(zip(LETTERS, slots, strict=False))
-    notebook().add(
-        {
-            "question": question.question,
-            "question_id": question.id,
-            "language": question.language,
-            "decoding": asdict(decoding),
-            "models": [
-                {"model": slot.model, **slot.source(), "answer": said[slot.label].text} for slot in letters.values()
-            ],
-            "best": letters[option].model if option in letters else None,
-            "vote": "best" if option in letters else option,
-        }
-    )
+    vote = {
+        "question": question.question,
+        "question_id": question.id,
+        "language": question.language,
+        "decoding": asdict(decoding),
+        "models": [
+            {"model": slot.model, **slot.source(), "answer": said[slot.label].text} for slot in letters.values()
+        ],
+        "best": letters[option].model if option in letters else None,
+        "vote": "best" if option in letters else option,
+    }
+    if not resources.workspace().read_only:
+        notebook().add(vote)
     st.session_state[_BLIND]["vote"] = option
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from maet_core.presets import languages_only, task_vector
@@ -79,6 +80,17 @@ def offered(recipe: Recipe) -> dict[str, tuple[str, Callable[[], Slot]]]:
         if fits:
             name = f"{entry.name} (ability: {own[entry.path]})" if entry.path in own else entry.name
             found[entry.path] = (name, lambda path=entry.path: checkpoint_slot(path))
+    return found
+
+
+def distinct(chosen: list[Slot]) -> list[Slot]:
+    """The same slots under headings that differ, for answers are told apart by them: a checkpoint may be called Merged, too."""
+    seen: Counter[str] = Counter()
+    found = []
+    for slot in chosen:
+        seen[slot.label] += 1
+        again = seen[slot.label] > 1
+        found.append(replace(slot, label=f"{slot.label} ({seen[slot.label]})") if again else slot)
     return found
 
 

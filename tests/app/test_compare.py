@@ -9,7 +9,7 @@ from page_tools import html_text, no_complaint, widget
 
 from maet_core.evaluation import is_right
 from maet_core.generation import Answer, Decoding
-from maet_core.studio import answers, blind, exports
+from maet_core.studio import answers, blind, exports, slots
 from maet_core.studio.filling import Filling
 from maet_core.studio.slots import Slot
 from maet_core.workspace import Question
@@ -97,6 +97,11 @@ def test_exports_hold_everything_and_no_formula(text):
     assert again["right"] is is_right(text, "6")
     (cells,) = csv.DictReader(io.StringIO(exports.to_csv([row])))
     assert cells["answer"] == (text if text[0] not in "=+-@" else f"'{text}")
+
+
+def test_headings_differ():
+    merged = Slot("Merged", "", "models/merged", lambda: None)
+    assert [slot.label for slot in slots.distinct([merged, merged, merged])] == ["Merged", "Merged (2)", "Merged (3)"]
 
 
 def test_the_final_answer_is_marked_and_escaped():
