@@ -170,11 +170,14 @@ def train(
 
 @contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Turns true on SIGTERM or Ctrl-C, so that the state is kept first; whoever asks twice does not wait."""
+    """Turns true on SIGTERM or Ctrl-C, so that the state is kept first; whoever presses Ctrl-C again does not wait.
+
+    SIGTERM may come twice without haste: a cluster tells every process, and torchrun tells its workers again.
+    """
     asked = []
 
     def note(number: int, _: object) -> None:
-        if asked:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
 

@@ -14,9 +14,7 @@ def leftovers(output: str) -> list[Path]:
         return []
     path = Path(output)
     name = re.escape(path.name)
-    unfinished = re.compile(
-        rf"^\.{name}\.(partial|part|training\.(safetensors|safetensors\.part|lock))$|^\.{name}\.\w{{8}}\.part$"
-    )
+    unfinished = re.compile(rf"^\.{name}\.(partial|part|training|training\.lock)$|^\.{name}\.\w{{8}}\.part$")
     try:
         return [one for one in path.parent.iterdir() if unfinished.match(one.name)]
     except OSError:

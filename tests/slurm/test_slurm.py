@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import PATIENCE_SECONDS, wait_for
+from safetensors.torch import load_file
 from small_workspace import build_workspace
 
 from maet_core import jobs
@@ -196,11 +198,25 @@ def test_preempted_and_requeued_it_goes_on_from_its_state(workspace, submit, set
     subprocess.run(["scontrol", "update", f"jobid={number}", "StartTime=now"], check=True)  # it would wait two minutes
     assert ended(run).name == "done", ended(run).state.error
     assert ended(run).state.attempt == 2
-    first = reading.figures(run.path / "metrics.jsonl")
-    assert [row["step"] for row in first] == list(range(1, 13))
+    again = (run.path / "log.txt").read_text().split("--- attempt 2")[1]
+    assert "progress 12 12" in again
+    assert "progress 1 12" not in again
     calm = jobs.submit(workspace, train("models/calm"), output="models/calm")
     assert jobs.wait(workspace, calm.job.id, PATIENCE_SECONDS).name == "done"
     assert weights(workspace / "models/preempted") == weights(workspace / "models/calm")
+
+
+def test_two_nodes_train_what_one_process_trains(workspace, submit):
+    run = submit([*train("models/two"), "--device", "cpu"], output="models/two", nodes=2)
+    one = jobs.submit(workspace, [*train("models/one"), "--device", "cpu"], output="models/one")
+    assert ended(run).name == "done", ended(run).state.error
+    assert jobs.wait(workspace, one.job.id, PATIENCE_SECONDS).name == "done"
+    assert [row["step"] for row in reading.figures(run.path / "metrics.jsonl")] == list(range(1, 13))
+    two, alone = (load_file(workspace / "models" / name / "model.safetensors") for name in ("two", "one"))
+    start = load_file(workspace / "models" / "base" / "model.safetensors")
+    for name, tensor in alone.items():
+        torch.testing.assert_close(two[name].float(), tensor.float(), rtol=0.02, atol=2e-4, msg=name)
+    assert any((tensor != start[name]).any() for name, tensor in alone.items())
 
 
 def test_supervisor_killed_on_its_node(workspace, submit):
