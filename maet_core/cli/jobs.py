@@ -167,6 +167,6 @@ def _where(found) -> str:
     parts = ["running"]
     if state.total:
         parts.append(f"{100 * found.share:.0f} % {state.phase}")
-    if state.seconds_left is not None:
+    if state.seconds_left is not None and not state.phase.endswith("left"):
         parts.append(f"{state.seconds_left:.0f} s left")
     return ", ".join(parts)

@@ -47,7 +47,7 @@ def where(found: Status) -> str:
     parts = [f"{100 * found.share:.0f} %", state.phase] if state.total else ["starting"]
     if state.rate and not state.phase.startswith("training"):  # which says its own speed
         parts.append(f"{quantity(state.rate)}/s")
-    if state.seconds_left is not None:
+    if state.seconds_left is not None and not state.phase.endswith("left"):
         parts.append(f"{duration(state.seconds_left)} left")
     return " · ".join(filter(None, parts))
 
