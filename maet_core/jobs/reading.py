@@ -10,7 +10,7 @@ from typing import Any
 
 _PROGRESS = re.compile(r"^progress (\d+) (\d+) ?(.*)$")
 _BAR = re.compile(r"\d+%\|.*\|.*\[")  # libraries draw bars, line after line
-_LAUNCHER = re.compile(r"^(srun|slurmstepd): ")  # after the command's own words they say again that it failed
+_LAUNCHER = re.compile(r"^(srun|slurmstepd): ")
 _TAIL_BYTES = 1 << 18
 _MOST_POINTS = 1000
 
@@ -30,10 +30,14 @@ def said(path: Path, lines: int = 200) -> list[str]:
 
 
 def error_lines(path: Path) -> str:
-    """Why a command failed, in its own words: the last line where that is the project's own, else the last eight."""
-    lines = said(path, 20)
-    lines = ([line for line in lines if not _LAUNCHER.match(line)] or lines)[-8:]
-    return lines[-1] if lines and lines[-1].startswith("maet: ") else "\n".join(lines)
+    """Why a command failed, in its own words: the project's own last line where there is one, else the last eight.
+
+    What launchers say after it (srun, torchrun) is about the same.
+    """
+    lines = [line for line in said(path, 100) if not _LAUNCHER.match(line)]
+    begun = max((number for number, line in enumerate(lines) if line.startswith("--- attempt ")), default=-1)
+    own = [line for line in lines[begun + 1 :] if line.startswith("maet: ")]
+    return own[-1] if own else "\n".join(lines[begun + 1 :][-8:])
 
 
 def figures(path: Path) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ class Supervisor:
         self._write()
         devices: list[str] | None = None
         while self.engine is None:
-            if self.run.cancel_wanted or self.told_to_stop:
+            if self.run.cancel_wanted or self.told_to_stop or not self.run.path.is_dir():
                 return False
             if turns.position(runs, self.job.gpus, self.run.id) == 1 and (taken := turns.take_tickets(self.job.gpus)):
                 self.held += taken[0]
@@ -189,6 +189,8 @@ class Supervisor:
                 self.run.write(self.state)
                 turns.leave(self.run.path.parent, self.run.id)
                 return
+            if not self.run.path.is_dir():
+                return  # somebody has removed it by hand
             time.sleep(min(0.1 * (attempt + 1), 1.0))
 
 

@@ -62,6 +62,11 @@ def test_the_last_lines_of_an_error_are_kept(yard):
         2,
         "maet: models/x: not there; choose another",
     )
+    launched = (
+        "echo 'maet: mend this' >&2; echo 'srun: error: task 0: Exited' >&2; echo 'ChildFailedError:' >&2; exit 1"
+    )
+    made = jobs.submit(yard.path, ["sh", "-c", launched])
+    assert jobs.wait(yard.path, made.job.id, PATIENCE_SECONDS).state.error == "maet: mend this"
     made = jobs.submit(yard.path, ["sh", "-c", "seq 20 >&2; exit 1"])
     assert jobs.wait(yard.path, made.job.id, PATIENCE_SECONDS).state.error == "\n".join(map(str, range(13, 21)))
     made = jobs.submit(yard.path, ["/nothing/there"])
