@@ -134,7 +134,7 @@ def details(found: Status) -> None:
     command(found)
     if job.recipe:
         with st.expander("The recipe as it was"):
-            st.code((run.path / job.recipe).read_text("utf-8"), language="yaml")
+            st.code((run.path / "recipe.yaml").read_text("utf-8"), language="yaml")
     if said := reading.said(run.path / "log.txt", 2):
         with st.expander("What it said", expanded=found.name == "failed" and len(said) > 1):
             show_log(run, 200)
@@ -142,7 +142,9 @@ def details(found: Status) -> None:
         with st.expander("What it printed"):
             st.json({name: value for name, value in result.items() if not isinstance(value, list) or len(value) < 100})
     with st.container(horizontal=True):
-        if found.name in RESUMABLE:
+        if (
+            found.name in RESUMABLE and job.command[0] == "maet"
+        ):  # a workspace may be somebody else's: no foreign program by a click
             st.button("Resume", type="primary", key=f"jobs-resume-{job.number}", on_click=act(jobs.resume, found))
         if found.name == "done" and any(entry.location.as_posix() == job.output for entry in resources.models()):
             shell.link("models", "See it on Models")

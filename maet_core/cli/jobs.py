@@ -62,7 +62,7 @@ def show(workspace: Path, job: str, as_json: bool) -> None:
         ("worked", f"{state.seconds:.1f} s in {state.attempt} {'attempt' if state.attempt == 1 else 'attempts'}"),
         ("status", "" if state.exit_status is None else str(state.exit_status)),
         ("output", found.job.output),
-        ("recipe", found.job.recipe and str(run.path / found.job.recipe)),
+        ("recipe", found.job.recipe and str(run.path / "recipe.yaml")),
         ("run", str(run.path)),
     ]
     for name, value in rows:

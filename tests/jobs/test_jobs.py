@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PATIENCE_SECONDS, wait_for
+from yard import PATIENCE_SECONDS, wait_for
 
 from maet_core import jobs
 from maet_core.errors import JobError
@@ -136,7 +136,7 @@ def test_cancel_ends_one_that_does_not_listen_with_all_that_it_started(yard):
     assert yard.status(run).name == "running"
     jobs.cancel(yard.path, run.id)
     assert yard.wait(run).name == "cancelled"
-    from conftest import running
+    from yard import running
 
     assert not running(int((yard.path / "away").read_text()))
 

@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from conftest import PATIENCE_SECONDS, wait_for
 from small_workspace import build_workspace
+from yard import PATIENCE_SECONDS, wait_for
 
 from maet_core import jobs
 from maet_core.jobs.record import Run

@@ -10,8 +10,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import PATIENCE_SECONDS, running, wait_for
 from small_workspace import build_workspace
+from yard import PATIENCE_SECONDS, running, wait_for
 
 from maet_core import jobs
 from maet_core.errors import JobError

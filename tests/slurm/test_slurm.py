@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PATIENCE_SECONDS, wait_for
+from cluster import PATIENCE_SECONDS, wait_for
 from safetensors.torch import load_file
 from small_workspace import build_workspace
 

@@ -44,17 +44,17 @@ def test_a_job_outlives_the_server(open_page, tmp_path, own_cache):
 
 def test_cancel_details_resume_and_remove(open_page, tmp_path, own_cache):
     workspace = build_workspace(tmp_path / "workspace")
-    jobs.submit(workspace, ["sh", "-c", "echo working >&2; sleep 600"])
+    jobs.submit(workspace, ["maet", "jobs", "--workspace", ".", "log", "1", "-f"])  # follows itself: it has no end
     with serve(workspace, tmp_path / "server.log") as studio:
         page = studio.open(open_page(), "jobs")
-        expect(page.locator(".st-key-jobs-active-1")).to_contain_text("working")
+        expect(page.locator(".st-key-jobs-active-1")).to_contain_text("starting")
         page.get_by_role("button", name="Cancel").click()
         row = page.locator(".st-key-jobs-ended-1")
         expect(row).to_contain_text("cancelled")
         row.get_by_role("button", name="Details").click()
         expect(row).to_contain_text("exit status")
         row.get_by_role("button", name="Resume").click()
-        expect(page.locator(".st-key-jobs-active-1")).to_contain_text("working")
+        expect(page.locator(".st-key-jobs-active-1")).to_contain_text("starting")
         page.get_by_role("button", name="Cancel").click()
         row.get_by_role("button", name="Remove").click()
         expect(page.get_by_text("Forget job 1")).to_be_visible()
