@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -183,10 +184,10 @@ def _scores(place: tuple, _recipe: Recipe) -> Scores:
 def _head(path: str, stamp: tuple) -> dict:
     """What a file of scores says about itself; empty for one that cannot be read."""
     from maet_core.errors import MaetError
-    from maet_core.safetensors_file import SafetensorsFile
+    from maet_core.safetensors_file import read_header
 
     try:
-        content = json.loads(SafetensorsFile(path).metadata["maet"])
+        content = json.loads(read_header(Path(path))[1]["maet"])
     except (MaetError, KeyError, ValueError, TypeError):
         return {}
     return content if isinstance(content, dict) else {}
