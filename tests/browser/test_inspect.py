@@ -1,0 +1,92 @@
+"""Neurons and Tensors by mouse and keyboard: down to a unit, areas of tensors, knock-out, and what can be saved."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from playwright.sync_api import expect
+from studio_server import idle
+from test_studio import cell, set_slider
+
+
+def save(page, button) -> bytes:
+    with page.expect_download() as download:
+        button.click()
+    return open(download.value.path(), "rb").read()
+
+
+def test_from_a_cell_to_a_unit_and_its_texts(studio, page):
+    studio.open(page, "neurons")
+    cell(page, "neurons-map", "1/down_proj").click()
+    bar = page.locator(".st-key-neurons-units .js-plotly-plot .bars path").nth(3)
+    bar.click(force=True)
+    unit = page.locator(".st-key-neurons-unit-page")
+    expect(unit.get_by_role("heading", name="Unit 3 · layer 1 · down_proj")).to_be_visible()
+    expect(unit.locator(".maet-chips")).to_have_count(6)
+    expect(unit.locator(".maet-example")).to_have_count(3)
+    expect(unit.locator(".maet-token.peak")).to_have_count(3)
+    expect(page).to_have_url(re.compile("unit=%5B3%2C"))
+    page.reload()
+    expect(unit.get_by_role("heading", name="Unit 3 ")).to_be_visible()
+    idle(page)
+    number = page.get_by_label("Open unit")
+    number.fill("5")
+    number.press("Enter")
+    expect(unit.get_by_role("heading", name="Unit 5 ")).to_be_visible()
+
+
+def test_knock_out_by_the_slider(studio, page):
+    studio.open(page, 'neurons?look="knock"&texts="task:en"')
+    figures = page.locator(".maet-numbers").last
+    expect(figures).to_contain_text("key neurons × 0")
+    expect(page.locator(".maet-foot .speed")).to_have_count(3)
+    idle(page)
+    set_slider(page, "neurons-factor", "ArrowRight", 1)
+    expect(figures).to_contain_text("key neurons × 0.25")
+    expect(page.locator(".maet-slot").nth(1)).to_contain_text("× 0.25")
+
+
+@pytest.mark.parametrize("by", ["mouse", "keyboard"])
+def test_an_area_of_tensors_and_a_step_back(studio, page, by):
+    studio.open(page, "tensors?recipe=demo&abilities.math.tensors.k2=100.0")
+    numbers = page.locator(".maet-numbers").first
+    first, last = cell(page, "tensors-map", "0/gate_proj"), cell(page, "tensors-map", "1/down_proj")
+    if by == "mouse":
+        first.hover()
+        page.mouse.down()
+        last.hover()
+        page.mouse.up()
+    else:
+        first.focus()
+        for key in ("Shift+ArrowRight", "Shift+ArrowDown", "Shift+ArrowDown", "Enter"):
+            page.keyboard.press(key)
+    expect(numbers).to_contain_text("6 removed by hand")
+    for name in ("0/gate_proj", "1/up_proj", "1/down_proj"):
+        expect(cell(page, "tensors-map", name)).to_have_class(re.compile("hand-out"))
+    expect(cell(page, "tensors-map", "2/up_proj")).not_to_have_class(re.compile("hand-out"))
+    page.get_by_role("button", name="all of layer 2").click()
+    expect(cell(page, "tensors-map", "2/q_proj")).to_have_class(re.compile("hand-out"))
+    page.get_by_role("button", name="Undo the last change").click()
+    expect(numbers).to_contain_text("6 removed by hand")
+    page.get_by_role("button", name="Undo the last change").click()
+    expect(numbers).to_contain_text("0 removed by hand")
+
+
+def test_views_are_saved_as_picture_and_table(studio, page):
+    studio.open(page, "tensors?recipe=demo&abilities.math.tensors.k2=40.0")
+    chart = page.locator(".st-key-tensors-map")
+    expect(chart.locator("button.cell").first).to_be_visible()
+    picture = ElementTree.fromstring(save(page, chart.get_by_role("button", name="Save this picture as SVG")))
+    texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert "down_proj" in texts
+    assert any("cosine of R(A) and R_Lang" in text for text in texts)
+    assert save(page, chart.get_by_role("button", name="Save this picture as PNG")).startswith(b"\x89PNG")
+    table = save(page, chart.get_by_role("button", name="Save the table behind it as CSV")).decode("utf-8-sig")
+    assert table.startswith("tensor,layer,module,cosine,parameters,norm,norm_share,kept,by\n")
+    studio.open(page, "neurons")
+    shares = page.locator(".js-plotly-plot").first
+    shares.hover()
+    saved = save(page, shares.locator(".modebar-btn").first)
+    assert b"<svg" in saved[:200]
+    button = page.get_by_role("button", name="Table as CSV").first
+    assert save(page, button).decode("utf-8-sig").startswith("module,key_neurons,neurons,share,random\n")
