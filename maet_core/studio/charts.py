@@ -78,8 +78,7 @@ def csv_text(table: pd.DataFrame) -> str:
 def unit_bars(units: pd.DataFrame, first: int = 0, last: int | None = None, height: int = 210) -> tuple[go.Figure, int]:
     """Importance of the rows `first` to `last` of a unit table, coloured by the share of the unit's neurons that are key.
 
-    More than `MOST_BARS` rows are max-pooled. Returns the figure and the number of rows a bar; a bar's customdata begins with
-    its first row.
+    More than `MOST_BARS` rows are max-pooled. Returns the figure and the number of rows a bar.
     """
     import plotly.graph_objects as go
 
@@ -93,7 +92,7 @@ def unit_bars(units: pd.DataFrame, first: int = 0, last: int | None = None, heig
     figure.add_bar(
         x=rows,
         y=importance,
-        customdata=np.column_stack([rows, units_of, share]),
+        customdata=np.column_stack([units_of, share]),
         marker={
             "color": share,
             "cmin": 0,
@@ -105,17 +104,17 @@ def unit_bars(units: pd.DataFrame, first: int = 0, last: int | None = None, heig
         selected={"marker": {"opacity": 1}},
         unselected={"marker": {"opacity": 1}},
         hovertemplate=(
-            f"{'units from' if size > 1 else 'unit'} %{{customdata[1]:.0f}}<br>importance %{{y:.3g}}<br>"
-            "%{customdata[2]:.0f} % of its neurons are key<extra></extra>"
+            f"{'units from' if size > 1 else 'unit'} %{{customdata[0]:.0f}}<br>importance %{{y:.3g}}<br>"
+            "%{customdata[1]:.0f} % of its neurons are key<extra></extra>"
         ),
     )
     figure.update_layout(
         height=height,
         margin={"l": 0, "r": 0, "t": 28, "b": 0},
         bargap=0.15 if len(importance) <= 200 else 0,
-        dragmode=False,
-        xaxis={"title": {"text": "unit"}, "showgrid": False},
-        yaxis={"title": {"text": "importance"}, "rangemode": "tozero", "nticks": 4},
+        clickmode="event+select",
+        xaxis={"title": {"text": "unit"}, "showgrid": False, "fixedrange": True},
+        yaxis={"title": {"text": "importance"}, "rangemode": "tozero", "nticks": 4, "fixedrange": True},
     )
     return figure, size
 

@@ -54,7 +54,7 @@ def _bars(units: pd.DataFrame, place: cells.Place) -> None:
         points = st.session_state[key]["selection"]["points"]
         if not points:
             return
-        row = int(points[0]["customdata"][0])
+        row = first + size * int(points[0]["point_index"])
         if size > 1:
             begin = max(0, min(row + size // 2 - charts.MOST_BARS // 2, len(units) - charts.MOST_BARS))
             state.set_view("zoom", begin)
