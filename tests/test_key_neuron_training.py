@@ -104,6 +104,28 @@ def test_key_neuron_training_is_masked_training(tmp_path_factory, granularity, a
     assert report.trained_parameters == sum(tensor.numel() for tensor in trainable.tensors.values())
 
 
+def test_only_the_key_units_of_a_linear_layer_have_a_gradient(tmp_path):
+    """Rows of q_proj and up_proj, columns of down_proj, biases, a tied head: against autograd on the whole weights."""
+    make_family(tmp_path, "qwen2", dtype="float32", seed=6)
+    base, keys = key_neurons(tmp_path, granularity="unit")
+    ids = torch.randint(3, 40, (2, 12), generator=torch.Generator().manual_seed(1))
+    plain, model = load_model(base), load_model(base)
+    plain(input_ids=ids, labels=ids).loss.backward()
+    trainable = KeyNeuronParameters(model, base, keys)
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and "forward" in vars(m)]
+    assert len(layers) > 6
+    for _ in range(2):  # two batches add up
+        model(input_ids=ids, labels=ids).loss.backward()
+    assert all(layer.weight.grad is None for layer in layers)
+    whole = dict(plain.named_parameters())
+    assert set(trainable.tensors) <= set(whole)
+    for name, tensor in trainable.tensors.items():
+        expected = 2 * whole[name].grad.flatten()[keys.mask(name)]
+        torch.testing.assert_close(tensor.grad, expected, rtol=1e-4, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
+    trainable.release()
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
 @pytest.mark.parametrize("revert", [False, True])
 def test_what_is_not_key_keeps_its_bits(world, tmp_path, revert):
     base, keys = key_neurons(world)
@@ -132,10 +154,10 @@ def test_the_loss_falls(world, tmp_path):
     assert np.mean(told["losses"][-5:]) < np.mean(told["losses"][:5]) - 0.15
 
 
-@pytest.mark.parametrize("part", ["keys", "all"])
+@pytest.mark.parametrize("part", ["keys", "units", "all"])
 def test_a_training_that_stopped_goes_on_exactly(world, tmp_path, part):
-    base, keys = key_neurons(world)
-    keys = keys if part == "keys" else None
+    base, keys = key_neurons(world, granularity="unit" if part == "units" else "parameter")
+    keys = keys if part != "all" else None
     options = TrainingOptions(**{**vars(OPTIONS), "steps": 9})
     whole = train_checkpoint(base, DOCUMENTS, options, tmp_path / "whole", keys)
 

@@ -49,8 +49,9 @@ def test_bf16_keeps_float32_weights_and_follows_the_full_training(base):
     assert torch.cosine_similarity(*moved, dim=0) > 0.9
 
 
-def test_key_neurons_in_bf16_keep_the_rest_as_narrow_as_it_is(base, tmp_path, monkeypatch):
-    keys = select_key_neurons(locate("random", base), 20.0)
+@pytest.mark.parametrize("granularity", ["parameter", "unit"])
+def test_key_neurons_in_bf16_keep_the_rest_as_narrow_as_it_is(base, tmp_path, monkeypatch, granularity):
+    keys = select_key_neurons(locate("random", base, granularity=granularity), 20.0)
     seen = set()
     from maet_core.training import checkpoint
 

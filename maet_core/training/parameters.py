@@ -7,10 +7,13 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import InputError
 from maet_core.importance.key_neurons import KeyNeurons
+from maet_core.importance.scores import unit_axis
+from maet_core.training.compact import linear_owners, make_compact, undo_compact
 from maet_core.training.placement import Stretch, held, stretches
 
 
@@ -76,8 +79,9 @@ class ShardedParameters:
 class KeyNeuronParameters:
     """The key neurons of a checkpoint, as one compact float32 vector a tensor (float64 for a float64 model).
 
-    The optimizer's state is for these values alone. A parameter's gradient is gathered as soon as it is complete, and dropped;
-    everything outside the key neurons keeps its bits. In a sharded model each process has the key neurons among what it holds.
+    The optimizer's state is for these values alone, and everything outside the key neurons keeps its bits. Of whole units in a
+    linear layer only the gradient of those units is computed; elsewhere a parameter's gradient is gathered as soon as it is
+    complete, and dropped. In a sharded model each process has the key neurons among what it holds.
     """
 
     whole = False
@@ -103,6 +107,9 @@ class KeyNeuronParameters:
             precision = torch.promote_types(values.dtype, torch.float32)
             self.tensors[name] = values[self._positions[name]].to(precision).requires_grad_()
             by_parameter.setdefault(part.parameter, []).append(name)
+        self._layers = self._compact_layers(model, keys) if keys.scores.granularity == "unit" else {}
+        for layer in self._layers:
+            del by_parameter[layer.weight]
         for parameter in model.parameters():
             parameter.requires_grad_(parameter in by_parameter)
 
@@ -114,6 +121,20 @@ class KeyNeuronParameters:
 
         self._hooks = [parameter.register_post_accumulate_grad_hook(gather) for parameter in by_parameter]
 
+    def _compact_layers(self, model: torch.nn.Module, keys: KeyNeurons) -> dict[torch.nn.Linear, str]:
+        """The linear layers that are one tensor of the checkpoint, now with the gradient of their key units alone."""
+        owners = linear_owners(model)
+        layers = {}
+        for name, part in self._parts.items():
+            layer = owners.get(part.parameter)
+            if layer is None or isinstance(part.parameter, DTensor) or part.stop != part.parameter.numel():
+                continue
+            axis = unit_axis(keys.scores.base.anatomy.place(name), tuple(part.parameter.shape)) % 2
+            units = keys.neurons(name).nonzero().reshape(-1).to(part.parameter.device)
+            make_compact(layer, self.tensors[name], units, axis)
+            layers[layer] = name
+        return layers
+
     @torch.no_grad()
     def write_back(self) -> None:
         for name, part in self._parts.items():
@@ -123,6 +144,8 @@ class KeyNeuronParameters:
     def release(self) -> None:
         for hook in self._hooks:
             hook.remove()
+        for layer in self._layers:
+            undo_compact(layer)
 
 
 def _add_gradient(tensor: torch.Tensor, part: torch.Tensor) -> None:
