@@ -75,20 +75,21 @@ def _progress_lines() -> Callable[[str, int, int], None]:
 @contextmanager
 def shown_training() -> Iterator[tuple[Progress, Callable]]:
     """Progress of what comes before, and of a training's steps: loss, tokens per second, time left."""
-    with shown_progress() as plain, ExitStack() as shown:
+    with ExitStack() as shown, ExitStack() as before:
+        plain = before.enter_context(shown_progress())
         bars: list[tqdm] = []
 
         def show(report: Any) -> None:
             speed = f"{count(round(report.tokens_per_second))} tokens/s"
+            left = tqdm.format_interval(report.seconds_left)
             if os.environ.get("MAET_PROGRESS") == "lines" or not sys.stderr.isatty():
-                left = tqdm.format_interval(report.seconds_left)
                 plain(f"training, loss {report.loss:.3f}, {speed}, {left} left", report.step, report.steps)
                 return
             if not bars:
+                before.close()
                 layout = "{desc}: {bar} {n_fmt}/{total_fmt} steps{postfix}"
                 bar = tqdm(total=report.steps, desc="training", bar_format=layout, file=sys.stderr)
                 bars.append(shown.enter_context(bar))
-            left = tqdm.format_interval(report.seconds_left)
             bars[0].set_postfix_str(f"loss {report.loss:.3f}, {speed}, {left} left", refresh=False)
             bars[0].update(report.step - bars[0].n)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +34,10 @@ class LoraParameters:
         )
         torch.manual_seed(seed)
         try:
-            self._adapted = peft.get_peft_model(model, config)
+            with warnings.catch_warnings():
+                # PEFT asks transformers by a name that will go with its next major release
+                warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
+                self._adapted = peft.get_peft_model(model, config)
         except ValueError as error:
             raise InputError(f"--lora-modules: {str(error).splitlines()[0][:200]}") from error
         self._adapted.peft_config["default"].base_model_name_or_path = source
