@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 from small_workspace import build_workspace
 from studio_server import PATIENCE_MS, launch, serve
 
@@ -20,10 +20,18 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory):
-    """A server on tiny random models: they answer noise, quickly and for as long as they may."""
+def studio(tmp_path_factory, browser):
+    """A server on tiny random models: they answer noise, quickly and for as long as they may.
+
+    It has torch and the models in memory: on a busy machine that alone can take longer than a test waits for anything.
+    """
     folder = tmp_path_factory.mktemp("studio")
     with serve(build_workspace(folder / "workspace"), folder / "server.log") as running:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{running.url}/merge")
+        expect(page.locator(".maet-foot .speed")).to_be_visible(timeout=10 * PATIENCE_MS)
+        context.close()
         yield running
 
 

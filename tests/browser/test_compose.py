@@ -10,16 +10,6 @@ from studio_server import idle
 ASKED = re.compile(r"[1-9]\d* of \d+ answers")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def warm(studio, browser):
-    """The server has torch and the models in memory: on a busy machine that alone can take longer than a test waits."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"{studio.url}/merge")
-    expect(page.locator(".maet-foot .speed")).to_be_visible(timeout=300_000)
-    context.close()
-
-
 def ask(page, name="Ask all models"):
     page.get_by_role("button", name=name).click()
 
