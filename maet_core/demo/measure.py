@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from maet_core.evaluation.statistics import wilson as wilson_interval
 
 LONGEST_ANSWER = 24  # tokens; the longest worked line has 15
 SEPARATOR = "####"
@@ -25,15 +26,6 @@ class Score:
 
     def to_json(self) -> dict[str, object]:
         return asdict(self) | {"accuracy": self.correct / self.n, "interval_95": wilson_interval(self.correct, self.n)}
-
-
-def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion, in 0..1 (Wilson 1927)."""
-    z = 1.959964
-    share, spread = correct / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def final_answer(reply: str) -> str:
