@@ -16,6 +16,7 @@ import click
 import maet_core
 from maet_core.cli import exchange, jobs, learn, look, make, start
 from maet_core.cli.evaluate import evaluate
+from maet_core.cli.reproduce import reproduce
 from maet_core.cli.search import sweep, tune
 from maet_core.errors import Cancelled, InputError, Stopped
 
@@ -40,6 +41,7 @@ for command in (
     evaluate,
     sweep,
     tune,
+    reproduce,
     jobs.jobs,
     exchange.methods,
     exchange.export,
