@@ -147,12 +147,12 @@ def make_plan(order: Order) -> Plan:
     train("lora", mixed, "--lora", str(order.lora_rank), nbytes=size // 20)
     train("languages", spoken)
     train("domain", order.ability, start=str(models / "languages"))
-    recipes = _recipes(order, models)
+    recipes = _recipes(order, models, base.anatomy.layers)
     steps.append(_evaluation(order, recipes, models))
     return Plan(order, base.parameters, tuple(steps), recipes)
 
 
-def _recipes(order: Order, models: Path) -> dict[str, dict]:
+def _recipes(order: Order, models: Path, layers: int) -> dict[str, dict]:
     """The merged rows of the table. The random tensors are drawn when the models are there."""
     mu = order.mu if order.mu is not None else 1.0 / len(order.languages)
     trained = {
@@ -178,7 +178,9 @@ def _recipes(order: Order, models: Path) -> dict[str, dict]:
         "lora": {"base": order.base, "abilities": {"ability": {"ability": str(models / "lora")}}},
         "task-vectors": recipe(plain, method="task-arithmetic"),
         "ties": recipe(plain, method="ties"),
-        "layer-swap": recipe(plain, method="layer-swap"),
+        "layer-swap": recipe(
+            plain, method={"name": "layer-swap"} | ({} if layers > 4 else {"bottom": 1, "top": 1, "transition": 0})
+        ),
         "maet": recipe(trained | chosen),
         "maet-all-neurons": recipe(full | chosen),
         "maet-all-tensors": recipe(trained),

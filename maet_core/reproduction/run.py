@@ -71,6 +71,7 @@ def reproduce(plan: Plan, progress: Progress | None = None, halted: Halted | Non
             tell(progress, halted, step.name, 0, 1)
             if step.kind == "evaluate":
                 _write_recipes(plan)
+            step.output.parent.mkdir(parents=True, exist_ok=True)
             _run(step, progress)
         found = Evaluation.load(plan.steps[-1].output)
         for task in found.tasks:
