@@ -166,10 +166,10 @@ def show_evaluation(found: Evaluation, name: str) -> None:
         column_title="language",
     )
     exports(found, task, reading, name)
-    reference = models[0]
+    reference = "recipe" if "recipe" in models else models[0]  # a tuning is about what it added to the recipe
     if len(models) > 1:
         reference = st.selectbox(
-            "Compared with", **state.bound_view("evaluate-reference", models, "reference", models[0])
+            "Compared with", **state.bound_view("evaluate-reference", models, "reference", reference)
         )
     if len(picked) == 2 and (cell := found.cell(picked[0], task, picked[1])):
         show_answers(found, cell, models, reference, reading)

@@ -67,7 +67,10 @@ def surface(search: Search, across: str, down: str) -> go.Figure:
             colorbar={"title": {"text": "right, %"}, "thickness": 9},
         )
     )
-    return _laid_out(figure, across, down)
+    figure = _laid_out(figure, across, down)
+    figure.update_xaxes(type="category")  # one cell a value, however far apart they are
+    figure.update_yaxes(type="category")
+    return figure
 
 
 def front(search: Search) -> go.Figure:
@@ -141,7 +144,8 @@ def table(search: Search) -> list[dict[str, Any]]:
         row: dict[str, Any] = {}
         row["setting"] = {"base": "base", "recipe": "the recipe as it stands"}.get(point.role, "")
         row["right, %"] = round(100 * point.gain, 1)
-        row["forgotten, nats/token"] = point.forgetting
+        if point.forgetting is not None:
+            row["forgotten, nats/token"] = point.forgetting
         row["against the recipe"] = _against(point, own)
         row |= {name: _named(point.settings[name]) if name in point.settings else "" for name in axes_of(search)}
         if point.pruned:
