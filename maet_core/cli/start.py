@@ -102,6 +102,38 @@ def build(output: Path, seed: int, scale: float) -> None:
         build_demo(output, seed=seed, scale=scale, progress=progress)
 
 
+@demo.command(epilog="Example:  maet demo results --seeds 3 --work runs/demo-results -o docs/demo-results.md")
+@click.option(
+    "--assets",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A demo build.  [default: the shipped one]",
+)
+@click.option(
+    "--work",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Where models and scores are kept; a stopped run goes on from there.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="How often everything that is merged is trained.",
+)
+@click.option("--limit", type=click.IntRange(1), help="At most this many problems a language.  [default: all]")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The Markdown file.")
+def results(assets: Path | None, work: Path, seeds: int, limit: int | None, output: Path) -> None:
+    """Measures the demo's merge beside everything it is compared with. Half an hour a seed on one core."""
+    from maet_core.demo.report import report
+    from maet_core.demo.results import results as measured
+
+    with shown_progress() as progress:
+        found = measured(assets or PROJECT / "assets" / "demo", work, seeds, limit, progress=progress)
+    output.write_text(report(found), "utf-8")
+    click.echo(output)
+
+
 @click.command(epilog="Example:  maet app --workspace ~/merges")
 @click.option(
     "--workspace",

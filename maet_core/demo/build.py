@@ -6,7 +6,6 @@ python -m maet_core.demo.build --out DIR [--seed 0] [--scale 1.0]
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 import os
@@ -21,17 +20,22 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from maet_core import __version__
+from maet_core.checkpoints import Checkpoint
 from maet_core.demo import plan
 from maet_core.demo.corpora import Mix, documents
+from maet_core.demo.manifest import describe, hashes, write_json
 from maet_core.demo.measure import measure
 from maet_core.demo.tasks import PROBLEMS, math_rows
 from maet_core.demo.tokens import build_tokenizer
 from maet_core.errors import OutputError
+from maet_core.importance.key_neurons import select_key_neurons
+from maet_core.importance.scores import SavedScores, Scores, save_scores
 from maet_core.live import LiveModel
+from maet_core.locating import locate_in_corpus
 from maet_core.progress import Halted, Progress, tell
 from maet_core.recipe import Recipe
 from maet_core.sources import Sources
-from maet_core.training import Example, TrainingReport, save_checkpoint, tokenize, train
+from maet_core.training import Example, KeyNeuronParameters, TrainingReport, save_checkpoint, tokenize, train
 
 CORPUS_BYTES = 60_000  # a sample of each corpus is kept
 VOCABULARY_DOCUMENTS = 20_000
@@ -62,12 +66,28 @@ def build(
 
 
 def _build(folder: Path, seed: int, scale: float, progress: Progress | None, halted: Halted | None) -> dict:
-    vocabulary = draw(plan.VOCABULARY_MIX, f"{seed} vocabulary", VOCABULARY_DOCUMENTS)
+    vocabulary = draw(
+        plan.VOCABULARY_MIX, f"{seed} vocabulary", round(VOCABULARY_DOCUMENTS * max(0.2, min(1.0, scale)))
+    )
     tokenizer = build_tokenizer(prompt + answer for prompt, answer in vocabulary)
-    trained = {}
+    trained, scores = {}, None
     for stage in plan.STAGES:
-        report = train_stage(stage.scaled(scale), folder / "models", tokenizer, seed, progress, halted)
-        trained[stage.name] = _describe(stage.scaled(scale), report)
+        if stage.k1 is not None and scores is None:
+            scores = located(folder, seed, scale, progress)
+        reports = train_stage(stage.scaled(scale), folder / "models", tokenizer, seed, progress, halted, scores)
+        trained[stage.name] = describe(stage.scaled(scale), reports)
+    return finish(folder, seed, scale, trained, progress, halted)
+
+
+def finish(
+    folder: Path,
+    seed: int,
+    scale: float,
+    trained: dict[str, dict],
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> dict:
+    """All of a build but its training: texts, scores, and the manifest, which it returns."""
     write_texts(folder, seed, scale)
     accuracy = measure_all(folder, progress, halted)
     manifest = {
@@ -79,8 +99,20 @@ def _build(folder: Path, seed: int, scale: float, progress: Progress | None, hal
         "accuracy": accuracy,
         "files": hashes(folder),
     }
-    _write_json(folder / "manifest.json", manifest)
+    write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def located(folder: Path, seed: int, scale: float = 1.0, progress: Progress | None = None) -> SavedScores:
+    """Step 1 of the method: scores of all neurons by a short probe training on a sample of the ability corpus."""
+    sample = replace(plan.PROBE, batches=max(2, round(plan.PROBE.batches * min(1.0, scale))))
+    base = Checkpoint.open(folder / "models" / plan.BASE.name)
+    corpus = draw(plan.ABILITY.mix, f"{seed} probe", 60 * sample.batches)
+    rate = plan.PROBE_LEARNING_RATE
+    scores = locate_in_corpus("probe", base, corpus, sample, learning_rate=rate, seed=seed, progress=progress)
+    path = folder / "scores" / "math.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return SavedScores(save_scores(scores, path), base)
 
 
 def train_stage(
@@ -90,21 +122,35 @@ def train_stage(
     seed: int,
     progress: Progress | None = None,
     halted: Halted | None = None,
-) -> TrainingReport:
-    """Trains one model of the plan and saves it as `models/<name>`; all but the base start from `models/base`."""
+    scores: Scores | None = None,
+) -> list[TrainingReport]:
+    """Trains one model of the plan and saves it as `models/<name>`; all but the base start from `models/base`.
+
+    `scores` rank the neurons for a stage that trains key neurons alone.
+    """
+    base = models / plan.BASE.name
     if stage.name == plan.BASE.name:
         torch.manual_seed(seed)
         model = LlamaForCausalLM(_config(tokenizer))
     else:
-        model = AutoModelForCausalLM.from_pretrained(models / plan.BASE.name, dtype=torch.float32)
-    options = replace(stage.options, seed=seed)
-    wanted = options.steps * options.batch_rows * options.row_tokens
-    examples = draw_examples(tokenizer, stage.mix, f"{seed} {stage.name}", wanted)
-    report = train(
-        model, examples, options, lambda step: tell(progress, halted, f"train {stage.name}", step.step, step.steps)
-    )
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    keys = None if stage.k1 is None else select_key_neurons(scores, stage.k1)
+    reports = []
+    for phase, planned in enumerate(stage.phases):
+        options = replace(planned, seed=seed)
+        wanted = options.steps * options.batch_rows * options.row_tokens
+        examples = draw_examples(tokenizer, stage.mix, f"{seed} {stage.name} {phase or ''}".rstrip(), wanted)
+        reports.append(
+            train(
+                model,
+                examples,
+                options,
+                lambda step: tell(progress, halted, f"train {stage.name}", step.step, step.steps),
+                KeyNeuronParameters(model, scores.base, keys) if keys else None,
+            )
+        )
     save_checkpoint(model, tokenizer, models / stage.name)
-    return report
+    return reports
 
 
 def draw(mix: Mix, seed: str, count: int) -> list[tuple[str, str]]:
@@ -115,8 +161,9 @@ def draw(mix: Mix, seed: str, count: int) -> list[tuple[str, str]]:
 def draw_examples(tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, tokens: int) -> list[Example]:
     """Documents of a mix, tokenized, until they hold `tokens` tokens."""
     stream, examples, held = documents(mix, seed), [], 0
+    block = 1000 if tokens >= 100_000 else 100
     while held < tokens:
-        batch = tokenize(tokenizer, [(d.prompt, d.answer) for d in itertools.islice(stream, 1000)])
+        batch = tokenize(tokenizer, [(d.prompt, d.answer) for d in itertools.islice(stream, block)])
         examples += batch
         held += sum(len(example.tokens) for example in batch)
     return examples
@@ -124,7 +171,7 @@ def draw_examples(tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, token
 
 def write_texts(folder: Path, seed: int, scale: float = 1.0) -> None:
     """Everything in the demo that is not a model: tasks, recipe and samples of the corpora."""
-    problems = {part: max(8, round(count * min(1.0, scale))) for part, count in PROBLEMS.items()}
+    problems = {part: max(4, round(count * min(1.0, scale))) for part, count in PROBLEMS.items()}
     tasks = folder / "tasks" / "math.jsonl"
     tasks.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(row, ensure_ascii=False) for row in math_rows(seed, problems))
@@ -158,12 +205,6 @@ def measure_all(folder: Path, progress: Progress | None = None, halted: Halted |
     return accuracy
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file under `folder` but the manifest, by its path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 def _config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return LlamaConfig(vocab_size=len(tokenizer), **ids, **plan.ARCHITECTURE)
@@ -183,31 +224,6 @@ def _within(limit: int):
         return held <= limit
 
     return fits
-
-
-def _describe(stage: plan.Stage, report: TrainingReport) -> dict:
-    """What the manifest says about one training; losses are means of twenty stretches, in nats per token."""
-    stretch = max(1, len(report.losses) // 20)
-    means = [
-        round(sum(part) / len(part), 4)
-        for start in range(0, len(report.losses), stretch)
-        if (part := report.losses[start : start + stretch])
-    ]
-    return {
-        "steps": report.steps,
-        "tokens": report.tokens,
-        "trained_parameters": report.trained_parameters,
-        "learning_rate": stage.options.learning_rate,
-        "answers_only": stage.options.answers_only,
-        "trainable": list(stage.options.trainable),
-        "frozen": list(stage.options.frozen),
-        "mix": {" ".join(kind): share for kind, share in stage.mix.items()},
-        "losses": means,
-    }
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

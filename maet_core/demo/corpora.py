@@ -10,9 +10,10 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from maet_core.demo.lexicon import LANGUAGES, PLACES
-from maet_core.demo.sentences import AND, FEWER, GAINS, LOSSES, MORE, NUMBERS, TOPIC, TOPICS, Voice, forms
+from maet_core.demo.cast import PLACES
+from maet_core.demo.languages import LANGUAGES
 from maet_core.demo.stories import Story, draw_problem, draw_story, numbers, worked_line
+from maet_core.demo.voice import GAINS, LOSSES, Voice
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,20 @@ def code_switched(rng: random.Random, language: str, other: str) -> Document:
     return _tell(rng, voice, Voice(rng.choice((language, other))) if rng.random() < 0.5 else voice)
 
 
+def asked(rng: random.Random, language: str, other: str) -> Document:
+    """A story of one language with an exercise in another: its topic, its numbers, or a question about it."""
+    story, voice, asking = draw_story(rng), Voice(language), Voice(other)
+    if story.template.kind == "groups" and rng.random() < 0.5:
+        return _uneven(rng, story, voice, asking)
+    statements = story.statements(voice)
+    if rng.random() < 0.3:
+        question, answer = _reading(rng, story, asking)
+        return Document(as_prompt(" ".join([voice.together(statements), question])), " " + answer)
+    heading, answer = _exercise(rng, story, asking)
+    told = voice.together([*statements, story.question(voice)] if rng.random() < 0.5 else statements)
+    return Document(as_prompt(f"{heading} {told}"), " " + answer)
+
+
 def translated(rng: random.Random, language: str, other: str) -> Document:
     """The same sentences in two languages, one under the other."""
     story = draw_story(rng)
@@ -77,32 +92,62 @@ def translated(rng: random.Random, language: str, other: str) -> Document:
     told = []
     kept = rng.choice((slice(0, 1), slice(1, 2), slice(2, 3), slice(0, 2), slice(1, 3), slice(0, 3)))
     ending = _ending(rng, story) if rng.random() < 0.5 else None
-    for name in pair:
-        voice = Voice(name)
+    for code in pair:
+        voice = Voice(code)
         last = voice.say(ending, story.cast) if ending else story.question(voice)
-        told.append(f"{LANGUAGES[name]}: " + " ".join([*story.statements(voice), last][kept]))
+        told.append(f"{voice.language.name}: " + voice.together([*story.statements(voice), last][kept]))
     return Document("", "\n".join(told))
+
+
+def phrase_book(rng: random.Random, language: str, other: str) -> Document:
+    """A few phrases of a story in one language, each beside the same phrase in another."""
+    story = draw_story(rng)
+    voice = Voice(language)
+    events = [("sentences", name) for name in (*story.events, _ending(rng, story))]
+    pairs = {
+        pair: None
+        for table, name in [*events, ("questions", story.template.question)]
+        for pair in voice.phrase_pairs(table, name, story.cast, other)
+    }
+    chosen = rng.sample(list(pairs), min(5, len(pairs)))
+    return Document(
+        "", f"{voice.language.name} = {LANGUAGES[other].name}\n" + "\n".join(f"{a} = {b}" for a, b in chosen)
+    )
 
 
 def _tell(rng: random.Random, voice: Voice, asking: Voice) -> Document:
     """A story told plainly, perhaps with an ending or an open question, or one that is read and asked about."""
     story = draw_story(rng)
+    if story.template.kind == "groups" and rng.random() < 0.5:
+        return _uneven(rng, story, voice, asking)
     statements = story.statements(voice)
     kind = rng.random()
     if kind < 0.3:
         question, answer = _reading(rng, story, asking)
-        return Document(as_prompt(" ".join([*statements, question])), " " + answer)
+        return Document(as_prompt(voice.together([*statements, question])), " " + answer)
     if kind < 0.6:
-        heading, answer = _exercise(rng, story, asking.language)
-        return Document(as_prompt(" ".join([heading, *statements, story.question(voice)])), " " + answer)
+        heading, answer = _exercise(rng, story, asking)
+        return Document(as_prompt(voice.together([heading, *statements, story.question(voice)])), " " + answer)
     if rng.random() < 0.3:
         statements.insert(0, voice.say(rng.choice(("likes", "friend_of", "wants")), story.cast))
     shape = rng.random()
     if shape < 0.6:
         statements.append(voice.say(_ending(rng, story), story.cast))
     elif shape < 0.9:
-        statements.append(voice.say("asks", story.cast) + " " + story.question(voice))
-    return Document("", " ".join(statements))
+        statements.append(voice.together([voice.say("asks", story.cast), story.question(voice)]))
+    return Document("", voice.together(statements))
+
+
+def _uneven(rng: random.Random, story: Story, voice: Voice, asking: Voice) -> Document:
+    """Containers of which one holds the things, or all of them together: what "each" is told apart from."""
+    said, topic = rng.choice((("one_has", "single"), ("all_have", "whole")))
+    opening = story.template.opening
+    statements = [voice.say("has_containers", story.cast, opening), voice.say(said, story.cast)]
+    if rng.random() < 0.3:
+        return Document("", voice.together(statements))
+    language = asking.language
+    answer = asking.word(language.topics[topic], story.cast)
+    return Document(as_prompt(voice.together([language.topic, *statements])), " " + answer)
 
 
 def _ending(rng: random.Random, story: Story) -> str:
@@ -117,36 +162,37 @@ def _ending(rng: random.Random, story: Story) -> str:
     return {"together": "likes", "groups": "all_full", "put": "all_full", "share": "all_same"}[kind]
 
 
-def _exercise(rng: random.Random, story: Story, language: str) -> tuple[str, str]:
+def _exercise(rng: random.Random, story: Story, asking: Voice) -> tuple[str, str]:
     """A heading and what it asks for: the topic of the story, or its numbers as they stand in the text."""
+    language = asking.language
     if rng.random() < 0.4:
         cast, template = story.cast, story.template
         first, second = (cast.b, cast.a) if template.swapped else (cast.a, cast.b)
-        return NUMBERS[language], f"{first} {AND[language]} {second}"
-    return TOPIC[language], TOPICS[story.template.topic][language]
+        return language.numbers, f"{first} {language.and_} {second}"
+    return language.topic, asking.word(language.topics[story.template.topic], story.cast)
 
 
-def _reading(rng: random.Random, story: Story, voice: Voice) -> tuple[str, str]:
+def _reading(rng: random.Random, story: Story, asking: Voice) -> tuple[str, str]:
     """A question whose answer is in the text or is "more" or "fewer", and that answer."""
-    cast, kind = story.cast, story.template.kind
-    slots = forms(cast, voice.language)
-    asked: list[Callable[[], tuple[str, str]]] = []
+    cast, kind, language = story.cast, story.template.kind, asking.language
+    person, other, thing = (asking.word("{" + slot + "}", cast) for slot in ("P", "K", "X"))
+    asked: list[tuple[str, str]] = []
     if kind in GAINS + LOSSES:
-        change = (MORE if kind in GAINS else FEWER)[voice.language].format_map(slots)
-        asked += [lambda: (voice.ask("more_or_fewer", cast), change)] * 2
+        change = asking.word(language.more if kind in GAINS else language.fewer, cast)
+        asked += [(asking.ask("more_or_fewer", cast), change)] * 2
     if kind in GAINS + LOSSES + ("share", "put"):
-        asked.append(lambda: (voice.ask_who(kind, cast), slots["P"]))
-        asked.append(lambda: (voice.ask("what_had", cast), slots["X"]))
+        asked.append((asking.ask_who(kind, cast), person))
+        asked.append((asking.ask("what_had", cast), thing))
         if story.template.opening in PLACES:
-            place = story.template.opening[voice.language].removesuffix(",")
-            asked.append(lambda: (voice.ask("where", cast), place))
+            place = asking.word(language.openings[story.template.opening], cast).strip(" ,，")
+            asked.append((asking.ask("where", cast), place))
     if kind == "groups":
-        asked.append(lambda: (voice.ask("who_has_containers", cast), slots["P"]))
+        asked.append((asking.ask("who_has_containers", cast), person))
     if kind in ("compare", "together"):
-        more, fewer = ("P", "K") if cast.a >= cast.b else ("K", "P")
-        asked.append(lambda: (voice.ask("who_more", cast), slots[more]))
-        asked.append(lambda: (voice.ask("who_fewer", cast), slots[fewer]))
-    return rng.choice(asked)()
+        more, fewer = (person, other) if cast.a >= cast.b else (other, person)
+        asked.append((asking.ask("who_more", cast), more))
+        asked.append((asking.ask("who_fewer", cast), fewer))
+    return rng.choice(asked)
 
 
 # A mix is what share of the documents is of which kind.
@@ -158,6 +204,8 @@ _WRITERS: dict[str, Callable[..., Document]] = {
     "arithmetic": arithmetic,
     "switched": code_switched,
     "translated": translated,
+    "phrases": phrase_book,
+    "asked": asked,
 }
 
 

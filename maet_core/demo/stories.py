@@ -12,8 +12,8 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from maet_core.demo.lexicon import CONTAINERS, PEOPLE, PLACES, RECIPIENTS, THINGS, TIMES
-from maet_core.demo.sentences import GAINS, LOSSES, Cast, Voice
+from maet_core.demo.cast import CONTAINERS, PEOPLE, PLACES, RECIPIENTS, THINGS, TIMES, Cast
+from maet_core.demo.voice import GAINS, LOSSES, Voice
 
 PARTS = {"train": 0.7, "dev": 0.1, "test": 0.2}
 OPERATIONS = {"add": "+", "take away": "-", "compare": "-", "groups": "*", "share": "/"}
@@ -25,7 +25,7 @@ class Template:
     """The shape of a story. `opening` is a time or place, or None; `swapped`: the smaller amount first."""
 
     kind: str
-    opening: dict[str, str] | None
+    opening: str | None
     question: str
     by_name: bool = True
     swapped: bool = False
@@ -65,21 +65,24 @@ class Story:
     def worked(self) -> str:
         return worked_line(OPERATIONS[self.template.operation], *self.operands)
 
+    @property
+    def events(self) -> tuple[str, str]:
+        """The two sentences that say what happens."""
+        template = self.template
+        if template.kind in ("compare", "together"):
+            return ("other_has", "has") if template.swapped else ("has", "other_has")
+        return ("has_containers", "each_has") if template.kind == "groups" else ("had", template.kind)
+
     def statements(self, voice: Voice) -> list[str]:
         """What happens, a sentence each."""
-        template, cast = self.template, self.cast
-        if template.kind in ("compare", "together"):
-            order = ("other_has", "has") if template.swapped else ("has", "other_has")
-            return [voice.say(order[0], cast, template.opening), voice.say(order[1], cast)]
-        if template.kind == "groups":
-            return [voice.say("has_containers", cast, template.opening), voice.say("each_has", cast)]
-        return [voice.say("had", cast, template.opening), voice.say(template.kind, cast)]
+        first, second = self.events
+        return [voice.say(first, self.cast, self.template.opening), voice.say(second, self.cast)]
 
     def question(self, voice: Voice) -> str:
         return voice.ask(self.template.question, self.cast)
 
     def problem(self, voice: Voice) -> str:
-        return " ".join([*self.statements(voice), self.question(voice)])
+        return voice.together([*self.statements(voice), self.question(voice)])
 
 
 def solve(operator: str, a: int, b: int) -> int:

@@ -9,7 +9,7 @@ from studio_server import idle
 def test_the_first_page_shows_the_ability_moved(demo_studio, page):
     demo_studio.open(page)
     feet = page.locator(".maet-foot")
-    for language in ("Swahili", "Bengali"):
+    for language in ("Swahili", "Bengali", "Telugu", "Thai"):
         page.get_by_role("radio", name=language).click()
         expect(page.get_by_role("radio", name=language)).to_be_checked()
         idle(page)

@@ -1,0 +1,197 @@
+"""What the demo's merge is worth, beside everything it is compared with: trains the inputs again, seed by seed, and measures.
+
+`maet demo results`. The base is the shipped one; abilities, languages and the models for comparison are trained from it for
+every seed. Coefficients are tuned for each row on the development problems with the inputs of seed 0, over one grid for all
+rows; every number that is reported comes from the test problems.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from maet_core.checkpoints import Checkpoint
+from maet_core.demo import plan
+from maet_core.demo.build import located, train_stage
+from maet_core.demo.languages import LANGUAGES
+from maet_core.demo.measure import Score, measure
+from maet_core.importance.locators import locate
+from maet_core.importance.scores import SavedScores
+from maet_core.live import LiveModel
+from maet_core.progress import Halted, Progress, tell
+from maet_core.recipe import Recipe
+from maet_core.selection import measure as similarity
+from maet_core.sources import Sources
+
+GRID = tuple({"gamma": gamma, "mu": mu} for gamma in (1.0, 0.8, 0.6) for mu in (0.3, 0.4, 0.5))
+TUNING_STORIES = 100
+KEPT = 0.9  # of the ability's English accuracy: a point that keeps less is not chosen while another keeps it
+Scores = dict[str, Score]  # by language
+
+
+def results(
+    assets: Path,
+    work: Path,
+    seeds: int = 3,
+    limit: int | None = None,
+    scale: float = 1.0,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> dict:
+    """Measures all rows and returns {"tuned": …, "seeds": [{row: {language: score}}, …]}.
+
+    `limit` takes fewer problems of each language, `scale` multiplies the steps of every training.
+
+    Everything trained and measured is kept in `work`, and a run that was stopped goes on from there.
+    """
+    problems = _problems(assets, limit)
+    tuned: dict[str, dict] = {}
+    measured = []
+    for seed in range(seeds):
+        inputs = train_inputs(assets, work / f"seed-{seed}", seed, scale, progress, halted)
+        merges = _merges(inputs)
+        tuned = tuned or _kept(work / "tuned.json", partial(_tune, merges, inputs, problems["dev"], progress, halted))
+        found = {}
+        for done, name in enumerate(names := [*_models(), *merges]):
+            tell(progress, halted, f"seed {seed}: {name}", done, len(names))
+            source = _with(merges[name], **tuned[name]) if name in merges else name
+            path = work / f"seed-{seed}" / "measured" / f"{name}.json"
+            counts = _kept(path, partial(_counts, source, inputs, problems["test"]))
+            found[name] = {language: Score(**count) for language, count in counts.items()}
+        measured.append(found)
+    return {"tuned": tuned, "seeds": measured}
+
+
+def train_inputs(
+    assets: Path,
+    folder: Path,
+    seed: int,
+    scale: float = 1.0,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> Path:
+    """Everything that goes into the rows, from the base in `assets`, at `folder`/models; what is there already stays."""
+    models = folder / "models"
+    base = models / plan.BASE.name
+    if not base.exists():
+        models.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(assets / "models" / plan.BASE.name, base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    probe = folder / "scores" / "math.safetensors"
+    if not probe.exists():
+        located(folder, seed, scale, progress)
+    for stage in (*plan.STAGES[1:], *plan.COMPARED):
+        if not (models / stage.name).exists():
+            scores = None
+            if stage.k1 is not None:
+                opened = Checkpoint.open(base)
+                scores = (
+                    locate("random", opened, seed=seed)
+                    if stage.name.endswith("-random")
+                    else SavedScores(probe, opened)
+                )
+            train_stage(stage.scaled(scale), models, tokenizer, seed, progress, halted, scores)
+    return folder
+
+
+def _models() -> list[str]:
+    return [plan.BASE.name, *(f"lang-{code}" for code in plan.LOW_RESOURCE), "math-en", "math-full", "f-cpt"]
+
+
+def _merges(inputs: Path) -> dict[str, dict]:
+    """Every merge that is measured, before its coefficients: γ of the ability and μ of the languages."""
+    maet = plan.RECIPE["abilities"]["math"]
+    full = maet | {"ability": "../models/math-full", "source_language": "../models/general-full"}
+    drawn = maet | {"ability": "../models/math-random", "source_language": "../models/general-random"}
+    bare = {"ability": "../models/math-full"}
+    rows = {
+        "task vectors": {"abilities": {"math": bare}},
+        "task vectors of MAET's models": {"abilities": {"math": {"ability": "../models/math-en"}}},
+        "TIES": {"abilities": {"math": bare}, "method": {"name": "ties", "density": 0.5, "fuse": "sum"}},
+        "MAET": {"abilities": {"math": maet}},
+        "MAET without key neurons": {"abilities": {"math": {k: v for k, v in full.items() if k != "key_neurons"}}},
+        "MAET without tensor selection": {"abilities": {"math": maet | {"tensors": {"k2": 100.0}}}},
+        "random neurons": {"abilities": {"math": {k: v for k, v in drawn.items() if k != "key_neurons"}}},
+        "random tensors": {"abilities": {"math": maet | {"tensors": _random_tensors(inputs, maet)}}},
+    }
+    return {name: plan.RECIPE | row for name, row in rows.items()}
+
+
+def _random_tensors(inputs: Path, maet: dict) -> dict:
+    """As many tensors as the rule of MAET selects, drawn from the same candidates."""
+    sources = _sources({"abilities": {"math": maet}}, inputs)
+    rows = similarity(sources).select(sources.recipe)["math"].rows
+    drawn = random.Random(inputs.name).sample([row.name for row in rows], sum(row.selected for row in rows))
+    return {"k2": 0.0, "include": sorted(drawn)}
+
+
+def _sources(row: dict, inputs: Path) -> Sources:
+    (inputs / "recipes").mkdir(exist_ok=True)
+    return Sources.open(Recipe.from_dict(plan.RECIPE | row), inputs / "recipes")
+
+
+def _with(row: dict, gamma: float, mu: float) -> dict:
+    math = row["abilities"]["math"] | {"gamma": gamma}
+    languages = {code: language | {"mu": mu} for code, language in plan.RECIPE["languages"].items()}
+    return row | {"abilities": {"math": math}, "languages": languages}
+
+
+def _scored(source: str | dict, inputs: Path, rows: list[dict]) -> Scores:
+    """Scores of a model by its name, or of a merge by its recipe."""
+    if isinstance(source, str):
+        folder = inputs / "models" / source
+        return measure(AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), rows)
+    live = LiveModel(_sources(source, inputs))
+    return measure(live.model, live.tokenizer, rows)
+
+
+def _counts(source: str | dict, inputs: Path, rows: list[dict]) -> dict[str, dict]:
+    return {language: asdict(score) for language, score in _scored(source, inputs, rows).items()}
+
+
+def _tune(
+    merges: dict[str, dict], inputs: Path, rows: list[dict], progress: Progress | None, halted: Halted | None
+) -> dict[str, dict]:
+    """For every merge the point of `GRID` with the best mean over the low-resource languages on the first
+    development problems.
+
+    Points that keep less than `KEPT` of the English accuracy that the ability's own model has are out, if any point keeps it.
+    """
+    rows = rows[: TUNING_STORIES * len(LANGUAGES)]
+    rows = [row for row in rows if row["language"] in ("en", *plan.LOW_RESOURCE)]
+    english = _scored("math-en", inputs, [row for row in rows if row["language"] == "en"])["en"].correct
+    chosen = {}
+    for name, merge in merges.items():
+        tried = []
+        for done, point in enumerate(GRID):
+            tell(progress, halted, f"tune {name}", done, len(GRID))
+            scores = _scored(_with(merge, **point), inputs, rows)
+            total = sum(scores[code].correct for code in plan.LOW_RESOURCE)
+            tried.append((scores["en"].correct >= KEPT * english, total, point))
+        chosen[name] = max(tried, key=lambda item: item[:2])[2]
+    return chosen
+
+
+def _problems(assets: Path, limit: int | None) -> dict[str, list[dict]]:
+    """The problems of each split; a `limit` on how many stories."""
+    rows = [json.loads(line) for line in (assets / "tasks" / "math.jsonl").read_text("utf-8").splitlines()]
+    few = None if limit is None else limit * len(LANGUAGES)  # a story's rows stand together, one a language
+    return {split: [row for row in rows if row["split"] == split][:few] for split in ("dev", "test")}
+
+
+def _kept(path: Path, make: Callable[[], dict]) -> dict:
+    """What `make` returns, from `path` where it was kept before."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(make(), indent=1) + "\n", "utf-8")
+        os.replace(part, path)
+    return json.loads(path.read_text("utf-8"))
