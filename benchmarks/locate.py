@@ -35,9 +35,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 PLAIN = "forward and backward"
 CONTENDERS = {
     PLAIN: None,
-    "|gradient|, parameters": ("gradient", "parameter"),
+    "gradient, parameters": ("gradient", "parameter"),
     "Taylor, parameters": ("taylor", "parameter"),
-    "|gradient|, units": ("gradient", "unit"),
+    "gradient, units": ("gradient", "unit"),
     "Taylor, units": ("taylor", "unit"),
 }
 
@@ -93,7 +93,7 @@ def _sample(most: list[int], done: threading.Event, device: str) -> None:
         most[0] = max(most[0], _private_bytes(device))
 
 
-def report(results: dict[str, list[dict]], arguments: argparse.Namespace) -> list[str]:
+def report(results: dict[str, list[dict]]) -> list[str]:
     scored = results[PLAIN][0]["scored"]
     lines = [
         "| | clock, s a batch (min–max) | × plain | processor, s a batch (min–max) | × plain | beyond the model, MB | beyond plain, bytes a parameter |",
@@ -125,6 +125,31 @@ def machine(device: str) -> str:
     return f"{os.cpu_count()} CPU cores ({model}, {platform.system()}), {torch.get_num_threads()} threads"
 
 
+def page(results: dict[str, list[dict]], arguments: argparse.Namespace) -> list[str]:
+    scored = results[PLAIN][0]["scored"]
+    lines = report(results)
+    waited = statistics.median(run["wall_seconds"] / run["processor_seconds"] for run in results[PLAIN])
+    busy = f" The machine did other work too: a second of the processor took {waited:.0f} of the clock, so compare the former."
+    busy = busy if waited > 1.5 * torch.get_num_threads() else ""
+    return [
+        "# Performance of locating",
+        "",
+        "Written by `python benchmarks/locate.py` (its `--help` lists the options); every figure is from one run of it.",
+        "",
+        f"Llama shape {arguments.shape} in bf16, of whose weights {scored / 1e6:.0f} M take part; batches of {arguments.rows} × "
+        f"{arguments.row_tokens} tokens; {machine(arguments.device)}. Medians of {arguments.rounds} interleaved rounds, each contender a "
+        f"process of its own that goes through {arguments.batches} batches after one that is not counted; ratios are medians of the "
+        f"ratios within a round.{busy}",
+        "",
+        *lines,
+        "",
+        "The plain pass computes the gradients of the same weights and keeps them until the batch is done. An attribution drops each as "
+        "soon as it is added to the score, so that it holds one float32 score a parameter (or a unit) and no gradients. Private memory is "
+        "what the process alone holds, sampled twenty times a second during the first batch.",
+        "",
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="0.02B")
@@ -151,27 +176,8 @@ def main() -> None:
                 run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 results[name].append(json.loads(run.stdout.splitlines()[-1]))
                 print(f"{number} {name}: {results[name][-1]}", file=sys.stderr, flush=True)
-        scored = results[PLAIN][0]["scored"]
-        lines = report(results, arguments)
-        text = [
-            "# Performance of locating",
-            "",
-            "Written by `python benchmarks/locate.py` (its `--help` lists the options); every figure is from one run of it.",
-            "",
-            f"Llama shape {arguments.shape} in bf16, of whose weights {scored / 1e6:.0f} M take part; batches of {arguments.rows} × "
-            f"{arguments.row_tokens} tokens; {machine(arguments.device)}. Medians of {arguments.rounds} interleaved rounds, each contender a "
-            f"process of its own that goes through {arguments.batches} batches after one that is not counted; ratios are medians of the "
-            "ratios within a round.",
-            "",
-            *lines,
-            "",
-            "The plain pass computes the gradients of the same weights and keeps them until the batch is done. An attribution drops each as "
-            "soon as it is added to the score, so that it holds one float32 score a parameter (or a unit) and no gradients. Private memory is "
-            "what the process alone holds, sampled twenty times a second during the first batch.",
-            "",
-        ]
-        arguments.output.write_text("\n".join(text))
-        print("\n".join(lines))
+        arguments.output.write_text("\n".join(page(results, arguments)))
+        print("\n".join(report(results)))
     finally:
         if arguments.folder is None:
             shutil.rmtree(folder)
