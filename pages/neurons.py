@@ -4,7 +4,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import cells, charts, key_sets, scores, shell, state, units
+from maet_core.studio import cells, charts, key_sets, scores, shell, state, unit_page, units
 from maet_core.studio.heatmap import heatmap
 
 shell.guard()
@@ -194,7 +194,7 @@ draw_maps(
 place = state.cell()
 if place in cells.density_cells(tables[0]):
     found = units.inside(keys, place)
-    units.page(recipe, rule, place, found)
+    unit_page.show(recipe, rule, place, found)
 else:
     st.caption("Click a cell of the map, or reach it with Tab and the arrow keys and press Enter.")
 look_at_sets(recipe, rule, first, keys, tables[0])
