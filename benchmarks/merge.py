@@ -1,17 +1,12 @@
-"""Merging to disk: MAET Studio, mergekit and the floor, in one run. Writes docs/performance.md.
+"""Merging to disk: MAET Studio, mergekit and the floor, in one run; `run.py` puts it into docs/performance.md.
 
-    python benchmarks/merge.py --shape 1B --runs 3
-
-Every contender is a process of its own, measured by the kernel's account of it: wall and user time, peak resident and peak private
-memory (sampled). Runs are interleaved, so that a machine that slows down slows all of them; ratios are taken within a round.
+Every contender is a process of its own, measured by the kernel's account of it: wall time, user and system CPU time, peak resident and
+peak private memory (sampled). Runs are interleaved, so that a machine that slows down slows all of them; ratios are taken within a round.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import shlex
 import shutil
 import statistics
@@ -24,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from checkpoints import SHAPES, write_checkpoints
+from checkpoints import write_checkpoints
 
-PROJECT = Path(__file__).resolve().parents[1]
 NAMES = ["base", "a", "b", "c", "d"]
 FOUR_WAY = """base: base
 languages:
@@ -43,23 +37,30 @@ languages:
   d: {checkpoint: d, mu: 0.5}
 eta: 0.8
 """
-MERGEKIT = """merge_method: task_arithmetic
+MERGEKIT = """merge_method: {method}
 base_model: base
 dtype: {dtype}
 out_dtype: bfloat16
-parameters: {{normalize: false, lambda: 1.0}}
+parameters: {{normalize: false, lambda: 1.0{parameters}}}
 models:
 - {{model: a, parameters: {{weight: 0.3}}}}
 - {{model: b, parameters: {{weight: 0.3}}}}
 - {{model: c, parameters: {{weight: 0.2}}}}
 - {{model: d, parameters: {{weight: -0.1}}}}
 """
+# our name and parameters, mergekit's
+COMPARATORS = {
+    "TIES": ("{name: ties, density: 0.2, fuse: sum}", "ties", ", density: 0.2"),
+    "DARE-TIES": ("{name: dare-ties, density: 0.2, fuse: sum}", "dare_ties", ", density: 0.2"),
+    "DELLA": ("{name: della, density: 0.4, epsilon: 0.2, fuse: sum}", "della", ", density: 0.4, epsilon: 0.1"),
+}
 
 
 @dataclass(frozen=True)
 class Run:
     wall_seconds: float
     user_seconds: float
+    system_seconds: float
     peak_resident_bytes: int
     peak_private_bytes: int
 
@@ -82,7 +83,7 @@ def measure(command: str, folder: Path) -> Run:
             output.seek(0)
             sys.exit(f"{command}\n{output.read().decode()[-3000:]}")
     # not usage.ru_maxrss: it remembers this process, which the other was forked from
-    return Run(wall, usage.ru_utime, *peaks)
+    return Run(wall, usage.ru_utime, usage.ru_stime, *peaks)
 
 
 def _sample(pid: int, peaks: list[int]) -> None:
@@ -96,107 +97,143 @@ def _sample(pid: int, peaks: list[int]) -> None:
         pass
 
 
-def contenders(folder: Path, with_peers: bool) -> dict[str, str]:
-    python = shlex.quote(sys.executable)
+_PYTHON = shlex.quote(sys.executable)
+FLOOR = "read five inputs, write one output"
+DURABLE_FLOOR = "the same, and wait for the disk"
+MERGE = "maet merge --no-sync, four models"
+DURABLE_MERGE = "maet merge, four models (waits for the disk)"
+MAET_MERGE = "maet merge --no-sync, key neurons and selection"
+
+
+def _maet(folder: Path, name: str, text: str, flags: str = "--no-sync") -> str:
+    (folder / f"{name}.yaml").write_text(text)
+    return f"{_PYTHON} -m maet_core merge {name}.yaml -o out --device cpu {flags}"
+
+
+def _mergekit(folder: Path, method: str, dtype: str, parameters: str = "") -> str:
+    name = f"mergekit-{method}-{dtype}.yaml"
+    (folder / name).write_text(MERGEKIT.format(method=method, dtype=dtype, parameters=parameters))
+    flags = "--lazy-unpickle --allow-crimes --no-write-model-card --out-shard-size 100B"
+    return f'{_PYTHON} -c "from mergekit.scripts.run_yaml import main; main()" {name} out {flags}'
+
+
+def contenders(folder: Path, peers: list[str]) -> dict[str, str]:
+    """Name to shell command; `peers` are the dtypes in which mergekit merges."""
     inputs = " ".join(f"{name}/model.safetensors" for name in NAMES)
+    copying = f"cat {inputs} > /dev/null && cp base/model.safetensors copy"
     found = {
-        "floor: read five inputs, write one output": f"bash -c 'cat {inputs} > /dev/null && cp base/model.safetensors copy'",
-        "maet merge, four models": f"{python} -m maet_core merge four.yaml -o out --device cpu",
-        "maet merge, key neurons and selection": f"{python} -m maet_core merge maet.yaml -o out --device cpu",
+        FLOOR: f"bash -c '{copying}'",
+        DURABLE_FLOOR: f"bash -c '{copying} && sync copy'",
+        MERGE: _maet(folder, "four", FOUR_WAY),
+        DURABLE_MERGE: _maet(folder, "four", FOUR_WAY, "--sync"),
+        MAET_MERGE: _maet(folder, "maet", MAET),
     }
-    if with_peers:
-        flags = "--lazy-unpickle --allow-crimes --no-write-model-card --out-shard-size 100B"
-        for dtype in ("bfloat16", "float32"):
-            entry = "from mergekit.scripts.run_yaml import main; main()"
-            found[f"mergekit 0.1.5 task_arithmetic, {dtype}"] = (
-                f'{python} -c "{entry}" mergekit-{dtype}.yaml out {flags}'
-            )
-    for name, text in (("four.yaml", FOUR_WAY), ("maet.yaml", MAET)):
-        (folder / name).write_text(text)
-    for dtype in ("bfloat16", "float32"):
-        (folder / f"mergekit-{dtype}.yaml").write_text(MERGEKIT.format(dtype=dtype))
+    return found | {
+        f"mergekit task_arithmetic, {dtype}": _mergekit(folder, "task_arithmetic", dtype) for dtype in peers
+    }
+
+
+def comparators(folder: Path) -> dict[str, str]:
+    found = {}
+    for name, (ours, theirs, parameters) in COMPARATORS.items():
+        text = FOUR_WAY.replace("base: base", f"base: base\nmethod: {ours}", 1)
+        found[f"maet merge --no-sync, {name}"] = _maet(folder, name.lower(), text)
+        found[f"mergekit {name}"] = _mergekit(folder, theirs, "bfloat16", parameters)
     return found
 
 
-def table(results: dict[str, list[Run]]) -> list[str]:
-    floor, *_ = results
+def rounds(folder: Path, commands: dict[str, str], runs: int, warm_up: bool = True) -> dict[str, list[Run]]:
+    """All commands in turn; the first round warms caches and compiled kernels, and is not counted."""
+    results: dict[str, list[Run]] = {name: [] for name in commands}
+    for number in range(-warm_up, runs):
+        for name, command in commands.items():
+            run = measure(command, folder)
+            print(f"{number:2} {name}: {run.wall_seconds:.1f} s", file=sys.stderr, flush=True)
+            if number >= 0:
+                results[name].append(run)
+    return results
+
+
+def ratio(results: dict[str, list[Run]], name: str, other: str, field: str = "wall_seconds") -> float:
+    """How many times as much as the other, the median over the rounds."""
+    pairs = zip(results[name], results[other], strict=True)
+    return statistics.median(getattr(one, field) / max(getattr(two, field), 1e-3) for one, two in pairs)
+
+
+def table(results: dict[str, list[Run]], last: str, beside: dict[str, str]) -> list[str]:
+    """`last` heads the column of wall-time ratios, `beside` says what each row is divided by."""
     lines = [
-        "| | wall, s (min–max) | × floor | user CPU, s | peak resident, MB | peak private, MB |",
+        f"| | wall, s (min–max) | {last} | user + system CPU, s | peak resident, MB | peak private, MB |",
         "|---|---|---|---|---|---|",
     ]
     for name, runs in results.items():
         walls = [run.wall_seconds for run in runs]
-        ratio = statistics.median(
-            run.wall_seconds / base.wall_seconds for run, base in zip(runs, results[floor], strict=True)
+        times = f"{ratio(results, name, beside[name]):.2f}" if name in beside else "–"
+        user, system = (
+            statistics.median(getattr(run, f"{kind}_seconds") for run in runs) for kind in ("user", "system")
         )
         lines.append(
-            f"| {name} | {statistics.median(walls):.1f} ({min(walls):.1f}–{max(walls):.1f}) | {ratio:.2f} "
-            f"| {statistics.median(run.user_seconds for run in runs):.1f} "
+            f"| {name} | {statistics.median(walls):.1f} ({min(walls):.1f}–{max(walls):.1f}) | {times} "
+            f"| {user:.1f} + {system:.1f} "
             f"| {max(run.peak_resident_bytes for run in runs) / 1e6:.0f} | {max(run.peak_private_bytes for run in runs) / 1e6:.0f} |"
         )
     return lines
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=SHAPES, default="1B")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument(
-        "--folder", type=Path, help="where the checkpoints lie or are made (13 GB for 1B); default: a temporary one"
-    )
-    parser.add_argument("--no-peers", action="store_true", help="leave mergekit out")
-    parser.add_argument("--output", type=Path, default=PROJECT / "docs" / "performance.md")
-    arguments = parser.parse_args()
-    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="maet-benchmark-"))
-    try:
-        write_checkpoints(folder, arguments.shape, NAMES)
-        commands = contenders(folder, not arguments.no_peers)
-        results: dict[str, list[Run]] = {name: [] for name in commands}
-        for round_number in range(
-            -1, arguments.runs
-        ):  # the first round warms caches and compiled kernels, and is not counted
-            for name, command in commands.items():
-                run = measure(command, folder)
-                print(f"{round_number:2} {name}: {run.wall_seconds:.1f} s", file=sys.stderr, flush=True)
-                if round_number >= 0:
-                    results[name].append(run)
-        size = sum((folder / name / "model.safetensors").stat().st_size for name in NAMES) / len(NAMES)
-        cpu = next(
-            (
-                line.split(":")[1].strip()
-                for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if "model name" in line
-            ),
-            "",
-        )
-        text = [
-            "# Performance",
-            "",
-            "Written by `python benchmarks/merge.py` (its `--help` lists the options); every figure is from one run of it.",
-            "",
-            "## Merging four checkpoints into a base, on disk",
-            "",
-            f"Llama shape {arguments.shape}, {size / 1e9:.2f} GB a checkpoint in bf16, {os.cpu_count()} CPU cores ({cpu}, {platform.system()}), "
-            f"warm page cache, medians of {arguments.runs} interleaved rounds after one that is not counted; whole processes, start of Python "
-            "included. Ratios are medians of the ratios within a round.",
-            "",
-            *table(results),
-            "",
-            "Every contender reads the same five checkpoints and writes one. `maet merge` also hashes every input, and waits until its output is on "
-            "the disk, which the floor and mergekit do not. The MAET recipe ranks all neurons of a model by value change and "
-            "measures the similarity of every tensor as well, so it reads the inputs several times. Private memory is what the process alone holds "
-            "(sampled twenty times a second); most of ours is the Python libraries.",
-            "",
-        ]
-        arguments.output.write_text("\n".join(text))
-        (arguments.output.parent / "performance.json").write_text(
-            json.dumps({name: [vars(run) for run in runs] for name, runs in results.items()}, indent=1) + "\n"
-        )
-        print("\n".join(table(results)))
-    finally:
-        if arguments.folder is None:
-            shutil.rmtree(folder)
+def section(folder: Path, shape: str, runs: int, peers: list[str]) -> tuple[list[str], dict]:
+    write_checkpoints(folder, shape, NAMES)
+    results = rounds(folder, contenders(folder, peers), runs)
+    size = (folder / "base" / "model.safetensors").stat().st_size
+    beside = dict.fromkeys(results, FLOOR) | dict.fromkeys((DURABLE_FLOOR, DURABLE_MERGE), DURABLE_FLOOR)
+    lines = [
+        f"## Merging four checkpoints into a base, on disk ({shape})",
+        "",
+        f"Llama shape {shape}, {size / 1e9:.2f} GB a checkpoint in bf16, warm page cache, medians of {runs} interleaved rounds after one that "
+        "is not counted; whole processes, start of Python included. Ratios are medians of the ratios within a round.",
+        "",
+        *table(results, "× floor", beside),
+        "",
+        "There are two floors, because waiting until the output is on the disk costs more than everything else; each row is divided by the "
+        "one that waits as it does. `maet merge` waits unless it is told not to; mergekit and cp do not. `maet merge` also hashes every "
+        "input the first time that it sees it. Private memory is what the process alone holds, sampled twenty times a second.",
+        "",
+        "| target | measured | met |",
+        "|---|---|---|",
+        _target("wall time at most 1.25 × the floor, not waiting", ratio(results, MERGE, FLOOR), 1.25),
+        _target("wall time at most 1.25 × the floor, both waiting", ratio(results, DURABLE_MERGE, DURABLE_FLOOR), 1.25),
+        _target(
+            "private memory at most 250 MB", max(run.peak_private_bytes for run in results[MERGE]) / 1e6, 250, " MB"
+        ),
+        _target("key neurons and selection at most 1.5 × the plain merge", ratio(results, MAET_MERGE, MERGE), 1.5),
+    ]
+    for dtype in peers:
+        peer = f"mergekit task_arithmetic, {dtype}"
+        lines.append(_target(f"a tenth of the wall time of mergekit ({dtype})", ratio(results, MERGE, peer), 0.1))
+        user = ratio(results, MERGE, peer, "user_seconds")
+        lines.append(_target(f"a fifteenth of the user CPU time of mergekit ({dtype})", user, 1 / 15))
+    return [*lines, ""], _plain(results)
 
 
-if __name__ == "__main__":
-    main()
+def comparator_section(folder: Path, shape: str, runs: int) -> tuple[list[str], dict]:
+    write_checkpoints(folder, shape, NAMES)
+    results = rounds(folder, comparators(folder), runs, warm_up=False)
+    beside = {f"maet merge --no-sync, {name}": f"mergekit {name}" for name in COMPARATORS}
+    lines = [
+        f"## Methods that look at single values ({shape})",
+        "",
+        f"The same four checkpoints at shape {shape}, n = {runs}; mergekit in bf16. The target is a thirtieth of mergekit's wall time (0.033) "
+        "at 1B for TIES and DARE-TIES; at this smaller shape the start of the processes weighs more.",
+        "",
+        *table(results, "× mergekit", beside),
+        "",
+    ]
+    return lines, _plain(results)
+
+
+def _target(text: str, found: float, limit: float, unit: str = " ×") -> str:
+    digits = 0 if unit == " MB" else 2 if found > 0.1 else 3
+    return f"| {text} | {found:.{digits}f}{unit} | {'yes' if found <= limit else 'no'} |"
+
+
+def _plain(results: dict[str, list[Run]]) -> dict:
+    return {name: [vars(run) for run in runs] for name, runs in results.items()}
