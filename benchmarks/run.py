@@ -50,11 +50,11 @@ def main() -> None:
         "merge": lambda: merge.section(
             arguments.folder / arguments.merge_shape, arguments.merge_shape, arguments.runs, arguments.peers
         ),
-        "comparators": lambda: merge.comparator_section(
-            arguments.folder / arguments.comparator_shape, arguments.comparator_shape, arguments.comparator_runs
-        ),
         "live": lambda: live.section(
             arguments.folder / arguments.live_shape, arguments.live_shape, arguments.live_runs
+        ),
+        "comparators": lambda: merge.comparator_section(
+            arguments.folder / arguments.comparator_shape, arguments.comparator_shape, arguments.comparator_runs
         ),
     }
     text = [
