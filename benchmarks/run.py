@@ -3,7 +3,8 @@
     python benchmarks/run.py --folder FOLDER                     # the checkpoints lie or are made there: 13 GB for 1B
     python benchmarks/run.py --folder FOLDER --merge-shape 0.25B --peers bfloat16 float32
 
-mergekit needs 15 GB of memory at 1B, so without --peers only the methods that look at single values are compared with it.
+mergekit needs 15 GB of memory at 1B, so without --peers only the methods that look at single values are compared with it. Locating has a
+page of its own: `python benchmarks/locate.py`.
 """
 
 from __future__ import annotations
