@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
+import numpy as np
+
+from maet_core.kernels import CHUNK_ELEMENTS, narrow_bf16
+from maet_core.safetensors_writer import PlacedSafetensors
+
+_NOISE = 1 << 24
 
 # hidden, intermediate, layers, heads, key-value heads, vocabulary
 SHAPES = {
@@ -48,18 +53,27 @@ def write_checkpoints(folder: Path, shape: str, names: list[str]) -> None:
             prefix + "mlp.up_proj.weight": (intermediate, hidden),
             prefix + "mlp.down_proj.weight": (hidden, intermediate),
         }
+    layout = {name: ("BF16", shape) for name, shape in sizes.items()}
+    noise = (np.random.default_rng(0).standard_normal(_NOISE) * 0.02).astype(np.float32)
     for position, name in enumerate(names):
-        if (folder / name / "model.safetensors").exists():
+        if (folder / name / "config.json").exists():
             continue
-        tensors = {key: _normal(size, 0, key) for key, size in sizes.items()}
-        if position:
-            for key, tensor in tensors.items():
-                tensors[key] = (tensor.float() + 0.01 * _normal(sizes[key], position, key).float()).bfloat16()
         (folder / name).mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
-        (folder / name / "config.json").write_text(json.dumps(config))
+        file = PlacedSafetensors(folder / name / "model.safetensors", layout, {"format": "pt"})
+        for number, (key, shape) in enumerate(sizes.items()):
+            for start in range(0, prod(shape), CHUNK_ELEMENTS):
+                size = min(CHUNK_ELEMENTS, prod(shape) - start)
+                values = _from(noise, (number, start), size)
+                if position:
+                    values = values + np.float32(0.01) * _from(noise, (number, start, position), size)
+                bits = np.empty(size, np.uint16)
+                narrow_bf16(values, bits)
+                file.write(key, start, bits)
+        file.close()
+        (folder / name / "config.json").write_text(json.dumps(config))  # last: it says that the model is whole
 
 
-def _normal(size: tuple[int, ...], seed: int, name: str) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + sum(name.encode()))
-    return (torch.randn(size, generator=generator) * 0.02).bfloat16()
+def _from(noise: np.ndarray, seed: tuple[int, ...], size: int) -> np.ndarray:
+    """A stretch of the noise. To draw billions of numbers afresh would take longer than all that is measured."""
+    first = hash(seed) % (noise.size - size)
+    return noise[first : first + size]

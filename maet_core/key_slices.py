@@ -12,6 +12,7 @@ from maet_core.differences import Difference, widened
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.merging.combine import rounded
 from maet_core.merging.plan import Addend
+from maet_core.merging.vectors import WeightedVector
 from maet_core.sources import Sources
 
 # With more of a tensor's values than this key, a pass over all of them costs no more.
@@ -58,9 +59,11 @@ def rows_of(sources: Sources, name: str) -> list[Row]:
     return rows + [(part, None) for part in sources.languages.values() if part.touches(name)]
 
 
-def coefficients_of(addends: list[Addend], rows: list[Row]) -> list[float] | None:
-    """The coefficient of every row, 0 where it is not added; None if the addends are not among the rows, or a row is there twice, and
-    it is open which one is meant."""
+def coefficients_of(addends: list[Addend] | list[WeightedVector], rows: list[Row]) -> list[float] | None:
+    """The coefficient of every row, 0 where it is not added; None if there are none (the method is not linear), if the addends are not
+    among the rows, or if a row is there twice, and it is open which one is meant."""
+    if not all(isinstance(addend, Addend) for addend in addends):
+        return None
     given = {(addend.difference, addend.key_neurons): addend.coefficient for addend in addends}
     if len(set(rows)) < len(rows) or len(given) < len(addends) or not given.keys() <= set(rows):
         return None

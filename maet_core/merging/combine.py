@@ -20,7 +20,7 @@ class Combiner:
     """Scratch memory of one thread, and the merge on chunks, which it holds as long as they have at most `CHUNK_ELEMENTS`.
 
     On the CPU sums in float32 run in compiled kernels, all-bf16 ones in a single one; other devices, and float64, go through
-    torch. The order of additions is the same, and so is the result.
+    torch. The order of additions is the same, and so is the result. Methods that look at single values run on the CPU.
     """
 
     def __init__(self, plan: MergePlan, device: str = "cpu"):
@@ -184,18 +184,12 @@ class Combiner:
     ) -> tuple[np.ndarray, int, bool]:
         sources = self.plan.sources
         base = widened(stored, sources.base.source, name, start, sources.precision(name))
-        on_device = torch.from_numpy(base).to(self.device)
-        streamed = [
-            StreamedVector(vector, sources.base, sources.cuts, name, start, stop, on_device) for vector in vectors
-        ]
-        if not streamed:
-            return _rounded_by_torch(on_device, base, code)
-        merged_vector = self.plan.method.function(streamed, **self.plan.settings.parameters)
-        if self.device == "cpu" and base.dtype == np.float32:
-            total = merged_vector.numpy()
-            kernels.finish(base, total)
-            return rounded(total, base, code)
-        return _rounded_by_torch(equations.merged(on_device, [(1.0, merged_vector)]), base, code)
+        if not vectors:
+            return rounded(base, base, code)
+        streamed = [StreamedVector(vector, sources.base, sources.cuts, name, start, stop, base) for vector in vectors]
+        with np.errstate(over="ignore", invalid="ignore"):  # absurd coefficients show in the result, and are refused
+            total = self.plan.method.function(streamed, **self.plan.settings.parameters)
+            return rounded(np.where(total == 0, base, base + total), base, code)
 
 
 def _coefficients(addends: list[Addend]) -> np.ndarray:
@@ -215,8 +209,10 @@ def _put(values: np.ndarray, out: np.ndarray | None) -> np.ndarray:
 
 
 def rounded(values: np.ndarray, base: np.ndarray, code: str) -> tuple[np.ndarray, int, bool]:
-    """(float32 values in the dtype `code`, how many differ from the base in that dtype, whether all fit)."""
+    """(float32 or float64 values in the dtype `code`, how many differ from the base in that dtype, whether all fit)."""
     if code == "BF16":
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+            values, base = values.astype(np.float32, copy=False), base.astype(np.float32, copy=False)
         out, unchanged = np.empty(values.size, np.uint16), np.empty(values.size, np.uint16)
         kernels.narrow_bf16(base, unchanged)
         kernels.narrow_bf16(values, out)

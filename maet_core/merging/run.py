@@ -19,6 +19,7 @@ from maet_core.merging.card import model_card
 from maet_core.merging.output import new_directory
 from maet_core.merging.plan import plan_merge
 from maet_core.merging.writer import nbytes, write_weights
+from maet_core.methods import METHODS
 from maet_core.progress import Halted, Progress
 from maet_core.recipe import Recipe
 from maet_core.safetensors_writer import Layout
@@ -64,6 +65,8 @@ def merge(
     """
     started, output = time.monotonic(), Path(output)
     target, reason = choose_device(device)
+    if target != "cpu" and not METHODS[recipe.method.name].linear:
+        target, reason = "cpu", f"{recipe.method.name} looks at single values, which runs on the CPU"
     sources = Sources.open(recipe, folder, progress, halted)
     layout = output_layout(sources.base, recipe)
     work = {"recipe": recipe.to_dict(), "inputs": sources.stamps(), "version": maet_core.__version__}

@@ -11,7 +11,6 @@ from maet_core import kernels
 from maet_core.checkpoints import Checkpoint
 from maet_core.counting import share_count
 from maet_core.differences import Difference, widened
-from maet_core.lazy import torch
 from maet_core.methods import MethodSettings
 from maet_core.methods.vectors import Vector
 from maet_core.ranking import Cuts, largest
@@ -32,8 +31,8 @@ class WeightedVector:
 
 
 class StreamedVector(Vector):
-    """Elements `start` to `stop` of one task vector within a tensor; `base_chunk` holds the base's values of that range, in the
-    precision and on the device of the merge."""
+    """Elements `start` to `stop` of one task vector within a tensor; `base_values` are the base's of that range, in the precision of
+    the merge."""
 
     def __init__(
         self,
@@ -43,45 +42,43 @@ class StreamedVector(Vector):
         name: str,
         start: int,
         stop: int,
-        base_chunk: torch.Tensor,
+        base_values: np.ndarray,
     ):
         self.weight = vector.weight
-        self.values = vector.weights.chunk(name, start, stop, base_chunk)
+        self.values = vector.weights.values(name, start, stop, base_values)
         self._vector, self._base, self._cuts, self._name = vector, base, cuts, name
         self._start, self._stop = start, stop
 
-    def largest(self, share: float) -> torch.Tensor:
+    def largest(self, share: float) -> np.ndarray:
         numel = self._base.tensors[self._name].numel
         count = share_count(share, numel)
         if count in (0, numel):
-            return torch.full_like(self.values, bool(count), dtype=torch.bool)
+            return np.full(self.values.size, bool(count))
         key = (self._vector.weights, self._name, self.values.dtype, count)
         cut = self._cuts.get(key, lambda: largest({self._name: numel}, count, self._magnitudes)[0][self._name])
-        chosen = cut.chosen(self.values.float().cpu().numpy(), self._start)
-        return torch.from_numpy(chosen).to(self.values.device)
+        return cut.chosen(self.values.astype(np.float32, copy=False), self._start)
 
-    def row_ranks(self) -> torch.Tensor:
+    def row_ranks(self) -> np.ndarray:
         shape = self._base.tensors[self._name].shape
         width = shape[-1] if shape else 1
         first, last = self._start // width * width, -(-self._stop // width) * width
         whole = (first, last) == (self._start, self._stop)
-        values = self.values.cpu().numpy() if whole else self._read(first, last)
+        values = self.values if whole else self._read(first, last)
         ranks = np.empty(values.size, np.int32)
         kernels.row_ranks(values.astype(np.float32, copy=False).view(np.uint32), width, ranks)
-        shares = torch.from_numpy(ranks).float() / (width - 1) if width > 1 else torch.full((len(ranks),), 0.5)
-        return shares[self._start - first : self._stop - first].to(self.values.device)
+        shares = ranks.astype(np.float32) / np.float32(width - 1) if width > 1 else np.full(ranks.size, 0.5, np.float32)
+        return shares[self._start - first : self._stop - first]
 
-    def uniform(self, seed: int) -> torch.Tensor:
+    def uniform(self, seed: int) -> np.ndarray:
         seed_text = "\0".join((str(seed), self._vector.key, self._name))
         key = int.from_bytes(hashlib.blake2b(seed_text.encode(), digest_size=8).digest(), "little")
         numbers = np.empty(self._stop - self._start, np.float32)
         kernels.uniform(np.uint64(key), self._start, numbers)
-        return torch.from_numpy(numbers)
+        return numbers
 
     def _read(self, start: int, stop: int) -> np.ndarray:
-        precision = np.dtype(np.float64 if self.values.dtype == torch.float64 else np.float32)
         stored = self._base.values(self._name, start, stop)
-        base = widened(stored, self._base.source, self._name, start, precision)
+        base = widened(stored, self._base.source, self._name, start, self.values.dtype)
         return self._vector.weights.values(self._name, start, stop, base)
 
     def _magnitudes(self, name: str, start: int, stop: int) -> np.ndarray:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from maet_core.lazy import torch
 from maet_core.methods.registry import MethodSettings, Paper, method
 from maet_core.methods.vectors import Density, Fuse, Scale, Seed, Vector, elect_and_fuse, weighted_sum
 
@@ -19,20 +19,20 @@ _DARE = Paper(
 )
 
 
-def _kept(vector: Vector, keep: float | torch.Tensor, seed: int) -> tuple[float, torch.Tensor]:
+def _kept(vector: Vector, keep: float | np.ndarray, seed: int) -> tuple[float, np.ndarray]:
     """The vector's weight, and m·τ / keep with m drawn from Bernoulli(keep): its expectation is τ."""
     rescaled = vector.values * (1 / keep) if isinstance(keep, float) else vector.values / keep
-    return vector.weight, rescaled * (vector.uniform(seed).to(vector.values.device) < keep)
+    return vector.weight, rescaled * (vector.uniform(seed) < keep)
 
 
-def _dare(vectors: list[Vector], density: float, seed: int) -> list[tuple[float, torch.Tensor]]:
+def _dare(vectors: list[Vector], density: float, seed: int) -> list[tuple[float, np.ndarray]]:
     if density == 0:
-        return [(vector.weight, torch.zeros_like(vector.values)) for vector in vectors]
+        return [(vector.weight, np.zeros_like(vector.values)) for vector in vectors]
     return [_kept(vector, float(density), seed) for vector in vectors]
 
 
 @method("dare", _DARE)
-def dare(vectors: list[Vector], *, density: Density = 0.1, seed: Seed = 0) -> torch.Tensor:
+def dare(vectors: list[Vector], *, density: Density = 0.1, seed: Seed = 0) -> np.ndarray:
     """Each task vector with most of its values dropped at random and the rest scaled up, summed.
 
     Σ w_k · m_k ⊙ τ_k / (1 − p), m_k ~ Bernoulli(1 − p); `density` is 1 − p.
@@ -43,7 +43,7 @@ def dare(vectors: list[Vector], *, density: Density = 0.1, seed: Seed = 0) -> to
 @method("dare-ties", _DARE)
 def dare_ties(
     vectors: list[Vector], *, density: Density = 0.1, fuse: Fuse = "mean", scale: Scale = 1.0, seed: Seed = 0
-) -> torch.Tensor:
+) -> np.ndarray:
     """DARE in the place of the trim of TIES, then its election of signs and its merge."""
     return scale * elect_and_fuse(_dare(vectors, density, seed), fuse)
 
@@ -82,7 +82,7 @@ def della(
     fuse: Fuse = "mean",
     scale: Scale = 1.0,
     seed: Seed = 0,
-) -> torch.Tensor:
+) -> np.ndarray:
     """DARE with a larger chance to stay for larger values of a row, then election and merge as TIES has them.
 
     The value of rank r (0 to n − 1) in its row stays with the chance density − ε/2 + ε·r/(n − 1), and is divided by it.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from maet_core.lazy import torch
 from maet_core.methods.registry import MethodSettings, Paper, method
 from maet_core.methods.vectors import Density, Fuse, Scale, Vector, elect_and_fuse, weighted_sum
 
 
 @method("ties", Paper("TIES-Merging: Resolving Interference When Merging Models", "Yadav et al.", 2023, "2306.01708"))
-def ties(vectors: list[Vector], *, density: Density = 0.2, fuse: Fuse = "mean", scale: Scale = 1.0) -> torch.Tensor:
+def ties(vectors: list[Vector], *, density: Density = 0.2, fuse: Fuse = "mean", scale: Scale = 1.0) -> np.ndarray:
     """Trim, elect, merge: the largest values of each task vector, and of those the ones with the sign of the majority.
 
     λ · mean{w_k·τ̂_k : sgn(w_k·τ̂_k) = sgn(Σ w·τ̂)}, where τ̂ keeps the `density` of τ with the largest magnitude, tensor by
@@ -46,7 +46,7 @@ def breadcrumbs(
     *,
     density: Density = 0.1,
     outliers: Annotated[float, Field(ge=0, le=1, description="Share of the largest values that is dropped.")] = 0.01,
-) -> torch.Tensor:
+) -> np.ndarray:
     """The largest values of each task vector without the very largest ones, summed.
 
     Σ w_k·τ̂_k, where τ̂ drops from each tensor the `outliers` share with the largest magnitude and keeps the `density` share below it.
