@@ -138,4 +138,4 @@ def test_eq_2_is_whole_at_1200_pixels(studio, open_page):
     studio.open(page, "merge")
     shown = page.locator(".katex-display").first
     expect(shown).to_be_visible()
-    assert shown.evaluate("(element) => element.scrollWidth <= element.clientWidth + 1")
+    assert shown.evaluate("(element) => element.scrollWidth <= element.closest('[data-testid=stColumn]').clientWidth")
