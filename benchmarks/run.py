@@ -1,10 +1,10 @@
 """All benchmarks; writes docs/performance.md and docs/performance.json.
 
     python benchmarks/run.py --folder FOLDER                     # the checkpoints lie or are made there: 13 GB for 1B
-    python benchmarks/run.py --folder FOLDER --merge-shape 0.25B --peers bfloat16 float32
+    python benchmarks/run.py --folder FOLDER --peer-shape 1B --peers bfloat16 float32
 
-mergekit needs 15 GB of memory at 1B, so without --peers only the methods that look at single values are compared with it. Locating has a
-page of its own: `python benchmarks/locate.py`.
+mergekit needs 15 GB of memory at 1B, so it is compared at a smaller shape unless told otherwise. Locating has a page of its own:
+`python benchmarks/locate.py`.
 """
 
 from __future__ import annotations
@@ -39,20 +39,27 @@ def main() -> None:
     parser.add_argument("--merge-shape", choices=SHAPES, default="1B")
     parser.add_argument("--comparator-shape", choices=SHAPES, default="0.25B")
     parser.add_argument("--live-shape", choices=SHAPES, default="0.25B")
+    parser.add_argument("--peer-shape", choices=SHAPES, default="0.25B")
+    parser.add_argument("--peer-runs", type=int, default=1)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--comparator-runs", type=int, default=1)
     parser.add_argument("--live-runs", type=int, default=9)
-    parser.add_argument("--peers", nargs="*", default=[], choices=("bfloat16", "float32"), help="dtypes of mergekit")
+    parser.add_argument(
+        "--peers", nargs="*", default=["bfloat16"], choices=("bfloat16", "float32"), help="dtypes of mergekit"
+    )
     parser.add_argument("--note", default="", help="a sentence on the circumstances, put on top")
     parser.add_argument("--output", type=Path, default=PROJECT / "docs" / "performance.md")
     arguments = parser.parse_args()
     started, here = datetime.datetime.now(datetime.UTC), machine()
     parts = {
         "merge": lambda: merge.section(
-            arguments.folder / arguments.merge_shape, arguments.merge_shape, arguments.runs, arguments.peers
+            arguments.folder / arguments.merge_shape, arguments.merge_shape, arguments.runs, []
         ),
         "live": lambda: live.section(
             arguments.folder / arguments.live_shape, arguments.live_shape, arguments.live_runs
+        ),
+        "beside mergekit": lambda: merge.section(
+            arguments.folder / arguments.peer_shape, arguments.peer_shape, arguments.peer_runs, arguments.peers
         ),
         "comparators": lambda: merge.comparator_section(
             arguments.folder / arguments.comparator_shape, arguments.comparator_shape, arguments.comparator_runs
