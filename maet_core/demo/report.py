@@ -21,10 +21,16 @@ def report(found: dict) -> str:
         "Written by `maet demo results`; how the models and problems come about is in [demo.md](demo.md).",
         "",
         f"Final answer exact, percent, with the 95 % interval (Wilson) of all problems of a cell: {len(seeds)} "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} of everything that is merged × {n} test problems. The base is one, the shipped. "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} of everything that is merged × {n} test problems. The base is one, the shipped one. "
         "The interval says how well these models are known, not how much another base would differ.",
         "",
         *_table(names, lambda name, code: _accuracy(together[name][code])),
+        "",
+        "Mean of the four low-resource languages, percent (the same stories in each, so no interval; every seed in brackets):",
+        "",
+        "| model | mean |",
+        "|---|---|",
+        *(f"| {name} | {_means([one[name] for one in seeds])} |" for name in names),
         "",
         "Operator right, percent:",
         "",
@@ -49,6 +55,13 @@ def report(found: dict) -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def _means(seeds: list[dict[str, Score]]) -> str:
+    each = [
+        100 * sum(s[code].correct / s[code].n for code in plan.LOW_RESOURCE) / len(plan.LOW_RESOURCE) for s in seeds
+    ]
+    return f"{sum(each) / len(each):.1f} ({', '.join(f'{mean:.1f}' for mean in each)})"
 
 
 def _table(names: list[str], cell) -> list[str]:
