@@ -111,7 +111,7 @@ def _draw(
     veiled: bool = False,
 ) -> None:
     if answer is None or answer.waiting:
-        text = "…" if running else "Not asked yet."
+        text = "Getting ready …" if running else "Not asked yet."
         if answer:
             text = "This model is busy with another answer; yours comes next."
         place.html(f"<div class='maet-answer waiting'>{text}</div><div class='maet-foot'>&nbsp;</div>")

@@ -190,7 +190,8 @@ def _measured(path: str, structure: str, stamps: tuple, rules: tuple, _recipe: R
     return measure(sources(_recipe))
 
 
-@st.cache_resource(show_spinner="Loading the model that follows the sliders …", max_entries=1)
+# Who asks for a model says on the screen that it is on its way.
+@st.cache_resource(show_spinner=False, max_entries=1)
 def _live(path: str, structure: str, stamps: tuple, _recipe: Recipe) -> LiveModel:
     with _importing:
         from maet_core.live import LiveModel
@@ -206,7 +207,7 @@ def _variants(path: str, structure: str, stamps: tuple, _recipe: Recipe) -> Vari
     return Variants(opened(_recipe), speaker(_recipe.base, "").model)
 
 
-@st.cache_resource(show_spinner="Loading a model …", max_entries=4)
+@st.cache_resource(show_spinner=False, max_entries=4)
 def _model(path: str, relative: str, stamp: tuple) -> tuple:
     with _importing:
         from maet_core.resident import load_model, load_tokenizer
