@@ -59,13 +59,15 @@ def ask_form() -> None:
             path.stem.removeprefix("general-"): path
             for path in sorted((workspace.path / "corpora").glob("general-*.txt"))
         }
-        texts = st.multiselect(
-            "General text, for what is forgotten",
-            list(corpora),
-            format_func=lambda code: NAMES.get(code, code),
-            key="evaluate-general",
-            on_change=state.acted,
-        )
+        texts = []
+        if corpora:
+            texts = st.multiselect(
+                "General text, for what is forgotten",
+                list(corpora),
+                format_func=lambda code: NAMES.get(code, code),
+                key="evaluate-general",
+                on_change=state.acted,
+            )
         name = st.text_input("Name in results/", _free_name(), key="evaluate-name", on_change=state.acted)
         command = ["maet", "evaluate", *chosen, "--task", task or "demo-math"]
         command += ["--languages", languages] if languages.strip() else []

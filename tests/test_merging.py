@@ -260,7 +260,8 @@ def test_a_fault_in_a_worker_fails_the_merge(world, tmp_path, monkeypatch):
 def start_slow_merge(folder, output, delay):
     """`maet merge` in its own process, every chunk of it slowed down, and its journal written after every tensor."""
     program = textwrap.dedent("""
-        import sys, time
+        import signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background has it ignored
         from maet_core.merging import combine, writer
         original = combine.Combiner.chunk
         def chunk(self, *arguments):

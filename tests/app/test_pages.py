@@ -9,7 +9,7 @@ from page_tools import html_text, no_complaint, recipe_of, widget
 from maet_core.recipe import Recipe
 from maet_core.studio import resources
 
-PAGES = ("start", "models", "neurons", "tensors", "merge", "compare", "jobs")
+PAGES = ("start", "models", "neurons", "tensors", "merge", "compare", "evaluate", "jobs")
 
 
 @pytest.mark.parametrize("page", PAGES)
