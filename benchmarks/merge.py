@@ -188,8 +188,8 @@ def section(folder: Path, shape: str, runs: int, peers: list[str]) -> tuple[list
     lines = [
         f"## Merging four checkpoints into a base, on disk ({shape})",
         "",
-        f"Llama shape {shape}, {size / 1e9:.2f} GB a checkpoint in bf16, warm page cache, medians of {runs} interleaved rounds after one that "
-        "is not counted; whole processes, start of Python included. Ratios are medians of the ratios within a round.",
+        f"Llama shape {shape}, {size / 1e9:.2f} GB a checkpoint in bf16, medians of {runs} interleaved rounds after one that "
+        "is not counted, which also reads all inputs (whether they stay in the page cache is not checked); whole processes, start of Python included. Ratios are medians of the ratios within a round.",
         "",
         *table(results, "× floor", beside),
         "",
@@ -222,7 +222,7 @@ def comparator_section(folder: Path, shape: str, runs: int) -> tuple[list[str], 
         f"## Methods that look at single values ({shape})",
         "",
         f"The same four checkpoints at shape {shape}, n = {runs}; mergekit in bf16. The target is a thirtieth of mergekit's wall time (0.033) "
-        "at 1B for TIES and DARE-TIES; at this smaller shape the start of the processes weighs more.",
+        "at 1B for TIES and DARE-TIES; at this smaller shape the start of the processes weighs more. No round goes before, so ours may compile its loops in the time that is shown.",
         "",
         *table(results, "× mergekit", beside),
         "",
