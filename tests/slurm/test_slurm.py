@@ -183,7 +183,8 @@ def weights(path) -> bytes:
 
 def test_preempted_and_requeued_it_goes_on_from_its_state(workspace, submit, settings, slurm):
     settings(cpus=2, memory="2000M")
-    run = submit(train("models/preempted"), output="models/preempted")
+    steps = 400  # enough of them that it is still training when its state is seen
+    run = submit(train("models/preempted", steps), output="models/preempted")
     state = workspace / "models" / ".preempted.training" / "state.json"
     wait_for(state.exists)
     freeze(run)  # it must not finish before it is preempted
@@ -199,9 +200,9 @@ def test_preempted_and_requeued_it_goes_on_from_its_state(workspace, submit, set
     assert ended(run).name == "done", ended(run).state.error
     assert ended(run).state.attempt == 2
     again = (run.path / "log.txt").read_text().split("--- attempt 2")[1]
-    assert "progress 12 12" in again
-    assert "progress 1 12" not in again
-    calm = jobs.submit(workspace, train("models/calm"), output="models/calm")
+    assert f"progress {steps} {steps}" in again
+    assert f"progress 1 {steps}" not in again
+    calm = jobs.submit(workspace, train("models/calm", steps), output="models/calm")
     assert jobs.wait(workspace, calm.job.id, PATIENCE_SECONDS).name == "done"
     assert weights(workspace / "models/preempted") == weights(workspace / "models/calm")
 
