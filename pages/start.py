@@ -19,6 +19,7 @@ _STEPS = (
     ("tensors", "Tensors", "which parts of the model it is added to"),
     ("merge", "Merge", "how much of each: move a slider, read the new answer, save"),
     ("compare", "Compare", "models side by side on any question"),
+    ("evaluate", "Evaluate", "how often each is right, and whether it is more than luck"),
 )
 
 
