@@ -16,13 +16,33 @@ NOT_OURS = {"scrollable-region-focusable"}
 def test_no_serious_accessibility_finding(studio, open_page, path, colours):
     page = studio.open(open_page(color_scheme=colours), path)
     expect(page.get_by_role("heading", level=1)).to_have_text(HEADINGS[path])
-    found = Axe().run(page).response["violations"]
-    serious = [
+    assert serious_findings(page) == []
+
+
+def serious_findings(page) -> list[tuple]:
+    return [
         (finding["id"], finding["help"], [node["html"][:200] for node in finding["nodes"]])
-        for finding in found
+        for finding in Axe().run(page).response["violations"]
         if finding["impact"] in ("serious", "critical") and finding["id"] not in NOT_OURS
     ]
-    assert serious == []
+
+
+INNER = [
+    'neurons?recipe=demo&cell=["down_proj","1"]&unit=[3,-1]',
+    'neurons?recipe=demo&look="overlap"',
+    'neurons?recipe=demo&look="knock"',
+    'compare?recipe=demo&mode="blind"',
+    'compare?recipe=demo&mode="many"',
+    "merge?recipe=demo&expert=true",
+    "?recipe=demo&tour=2",
+]
+
+
+@pytest.mark.parametrize("link", INNER)
+def test_no_serious_accessibility_finding_further_inside(studio, page, link):
+    studio.open(page, link)
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+    assert serious_findings(page) == []
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "[::2]"])

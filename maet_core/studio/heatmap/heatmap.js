@@ -144,7 +144,7 @@ class Heatmap {
         if (empty) {
           cell.style.background = "";
           cell.textContent = "";
-          cell.removeAttribute("aria-label");
+          cell.setAttribute("aria-label", `${row}, ${column}: no value`);
           return;
         }
         if (!first || chosen) first = [i, j];
