@@ -42,7 +42,8 @@ def one(chosen, rows, how, button, veil: bool) -> None:
             st.button("Stop", key="compare-ask", icon=":material/stop:", on_click=state.acted)
         else:
             st.button("Ask all models", key="compare-ask", type="primary", icon=":material/play_arrow:", on_click=begin)
-    said = answers.panel("compare", chosen, question, how, ask=ask, veiled=hidden)
+    # answers of their own, or a look at the other mode would tell whose they are
+    said = answers.panel("compare-blind" if veil else "compare", chosen, question, how, ask=ask, veiled=hidden)
     if ask:
         st.rerun()
     if veil:

@@ -37,7 +37,8 @@ def panel(
     """Draws one column a slot. With `ask` the models answer now, all at once; otherwise what they said last is shown.
 
     What was said is kept as it comes, so that Stop, or any other interruption, loses nothing; it is returned by label. `veiled`
-    are headings that stand for the slots' own, and hide whatever could give a model away.
+    are headings that stand for the slots' own; what could sway a vote or give a model away is hidden with them: whether the
+    answer is right, its length and speed, and which model had to wait.
     """
     signature = _signature(slots, question, decoding)
     kept = st.session_state.setdefault("_answers", {})
@@ -112,15 +113,16 @@ def _draw(
 ) -> None:
     if answer is None or answer.waiting:
         text = "Getting ready …" if running else "Not asked yet."
-        if answer:
+        if answer and not veiled:  # only the merged model can be busy
             text = "This model is busy with another answer; yours comes next."
         place.html(f"<div class='maet-answer waiting'>{text}</div><div class='maet-foot'>&nbsp;</div>")
         return
     if answer.finished == "error":
-        place.error(answer.error, icon=":material/error:")
+        place.error("This model could not answer." if veiled else answer.error, icon=":material/error:")
         return
     speaking = running and not answer.finished
-    right = None if speaking else verdict(replace(answer, finished=answer.finished or "stopped"), question)
+    silent = speaking or veiled
+    right = None if silent else verdict(replace(answer, finished=answer.finished or "stopped"), question)
     caret = "<span class='caret'></span>" if speaking else ""
     body = marked(answer.text.strip(), right) or ("" if speaking else "<i>(no words)</i>")
     faded = " waiting" if outdated else ""

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from page_tools import html_text, no_complaint, widget
@@ -64,9 +65,11 @@ def test_a_vote_is_blind_and_kept_in_the_workspace(app, workspace):
     assert "Answer A" in said
     assert "<b>Base</b>" not in said
     assert "class='speed'" not in said
+    assert not re.search("right'|wrong'|[✓✗]", said)  # every answer here is wrong, and nobody may know it yet
     assert all("models/base" not in code.value for code in test.code)
     button(test, "blind-B").click().run()
     no_complaint(test)
+    assert html_text(test).count("✗ wrong") == 2
     (row,) = map(json.loads, (workspace / "notebook" / "votes.jsonl").read_text().splitlines())
     assert (row["vote"], row["best"]) == ("best", row["models"][1]["model"])
     assert "<b>Base</b>" in html_text(test)
@@ -76,6 +79,23 @@ def test_a_vote_is_blind_and_kept_in_the_workspace(app, workspace):
     counted = blind.tally(blind.notebook().rows()).set_index("model")
     assert counted["votes"].tolist() == [2, 2]
     assert counted.loc[row["best"], "best"] == 1
+
+
+def test_a_look_at_the_other_mode_does_not_lift_the_veil(app):
+    test = app("compare", mode='"blind"', models='["base", "merged"]', language='"sw"', length="4")
+    button(test, "compare-ask").click().run()
+    widget(test.segmented_control, "compare-mode").set_value("one").run()
+    no_complaint(test)
+    assert html_text(test).count("Not asked yet") == 2
+
+
+def test_what_a_veiled_model_could_not_do_is_not_told_by_its_name(app, monkeypatch):
+    monkeypatch.setattr(
+        answers, "said", lambda slots, *_: (Answer(slot.label, finished="error", error="Merged: no") for slot in slots)
+    )
+    test = app("compare", mode='"blind"', models='["base", "merged"]', language='"sw"', length="4")
+    button(test, "compare-ask").click().run()
+    assert {error.value for error in test.error} == {"This model could not answer."}
 
 
 def test_the_tally_has_wilson_s_interval():
