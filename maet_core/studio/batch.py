@@ -16,13 +16,13 @@ from maet_core.workspace import Question
 if TYPE_CHECKING:
     from maet_core.generation import Answer, Decoding
 
-MOST_QUESTIONS, QUESTIONS = 200, 20
+QUESTIONS = 20
 _NAME = "many"
 
 
 def batch(key: str, slots: list[Slot], questions: list[Question], decoding: Decoding) -> None:
     """Asks the first of `questions` one after the other, each of all models at once."""
-    most = min(QUESTIONS if limits.current().demo else MOST_QUESTIONS, len(questions))
+    most = min(limits.current().questions_at_once, len(questions))
     count = min(max(state.view(_NAME, QUESTIONS), 1), most)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         count = st.number_input(

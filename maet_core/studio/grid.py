@@ -10,16 +10,14 @@ import streamlit as st
 
 from maet_core.evaluation import final_answer
 from maet_core.recipe import Recipe
-from maet_core.studio import answers, filling, shell, state
+from maet_core.studio import answers, filling, limits, shell, state
 from maet_core.studio.slots import merged_slot
 from maet_core.workspace import Question
 
 if TYPE_CHECKING:
     from maet_core.generation import Answer
 
-# from, to, how many: γ, then η
-DEFAULT = [0.0, 2.0, 5, 0.0, 2.0, 5]
-LOWEST, HIGHEST, MOST_STEPS = -10.0, 10.0, 9
+LOWEST, HIGHEST = -10.0, 10.0
 _VIEW = "grid"
 _COLOURS = {True: ("#d5efe5", "#00573d"), False: ("#fbe3d6", "#8a3606")}  # ground and text; readable in both themes
 
@@ -68,27 +66,36 @@ def _fill(plain: Recipe, field: str, cells: list, work: filling.Filling, questio
 
 
 def axes() -> tuple[list[float], list[float]]:
-    """The values of γ and η that the link asks for; what it must not ask for is the default's."""
-    wanted = state.view(_VIEW, DEFAULT)
-    fits = len(wanted) == len(DEFAULT) and all(isinstance(value, (int, float)) for value in wanted)
-    if not fits or not all(
-        LOWEST <= low <= HIGHEST and LOWEST <= high <= HIGHEST and 1 <= count <= MOST_STEPS
-        for low, high, count in (wanted[:3], wanted[3:])
-    ):
-        wanted = DEFAULT
+    """The values of γ and η that the link asks for."""
+    wanted = _wanted()
     return tuple(
         [round(float(value), 4) for value in np.linspace(low, high, int(count))]
         for low, high, count in (wanted[:3], wanted[3:])
     )
 
 
+def _default() -> list[float]:
+    """From, to, how many: γ, then η."""
+    return [0.0, 2.0, min(5, limits.current().grid_steps)] * 2
+
+
+def _wanted() -> list[float]:
+    """What the link asks for; the default where that is more than this server allows, or makes no sense."""
+    wanted = state.view(_VIEW, _default())
+    fits = len(wanted) == 6 and all(type(value) in (int, float) for value in wanted)
+    if not fits or not all(
+        LOWEST <= low <= HIGHEST and LOWEST <= high <= HIGHEST and 1 <= count <= limits.current().grid_steps
+        for low, high, count in (wanted[:3], wanted[3:])
+    ):
+        return _default()
+    return list(wanted)
+
+
 def _ranges() -> None:
-    wanted = state.view(_VIEW, DEFAULT)
-    wanted = list(wanted) if len(wanted) == len(DEFAULT) else list(DEFAULT)
+    wanted = _wanted()
 
     def take(i: int, value: float) -> None:
-        now = state.view(_VIEW, DEFAULT)
-        changed = list(now) if len(now) == len(DEFAULT) else list(DEFAULT)
+        changed = _wanted()
         changed[i] = value
         state.set_view(_VIEW, changed)
 
@@ -97,9 +104,8 @@ def _ranges() -> None:
         for i, label in enumerate(labels):
             whole = "steps" in label
             kind = int if whole else float
-            low, high, step = (1, MOST_STEPS, 1) if whole else (LOWEST, HIGHEST, 0.25)
-            value = min(max(kind(wanted[i]), low), high) if isinstance(wanted[i], (int, float)) else kind(DEFAULT[i])
-            bound = state.bound(f"merge-grid-{i}", value, lambda entered, i=i: take(i, entered))
+            low, high, step = (1, limits.current().grid_steps, 1) if whole else (LOWEST, HIGHEST, 0.25)
+            bound = state.bound(f"merge-grid-{i}", kind(wanted[i]), lambda entered, i=i: take(i, entered))
             st.number_input(label, low, high, step=step, width=118, **bound)
 
 

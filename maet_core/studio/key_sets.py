@@ -8,7 +8,7 @@ import streamlit as st
 from maet_core.errors import MaetError
 from maet_core.importance import KeyNeurons
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import answers, cells, charts, knocked, questions, scores, state, texts
+from maet_core.studio import answers, cells, charts, knocked, limits, questions, scores, state, texts
 from maet_core.studio.heatmap import SEQUENTIAL, Cell, Scale, heatmap
 
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
@@ -172,10 +172,9 @@ def knock_out(recipe: Recipe, keys: KeyNeurons, name: str, signature: tuple) -> 
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = texts.choose("neurons-loss-texts", options)
+        counts = limits.current().texts(LOSS_COUNTS)
         count = st.selectbox(
-            "Of the first",
-            width=110,
-            **state.bound_view("neurons-loss-count", LOSS_COUNTS, "losses", LOSS_COUNTS[1]),
+            "Of the first", width=110, **state.bound_view("neurons-loss-count", counts, "losses", counts[:2][-1])
         )
     variant = knocked.variant(recipe, model)
     settings = {

@@ -23,10 +23,38 @@ class Limits:
     models_at_once: int
     """How many people's questions are answered at the same time; the next one is told to come again."""
     people_at_once: int
+    """Questions in a row on Compare."""
+    questions_at_once: int
+    """Values of γ, and of η, in the grid on Merge."""
+    grid_steps: int
+    """Texts that are read for one view of Neurons."""
+    texts_at_once: int
+
+    def texts(self, counts: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the offered numbers of texts that are allowed."""
+        return tuple(count for count in counts if count <= self.texts_at_once) or counts[:1]
 
 
-OWN_MACHINE = Limits(False, 2048, 8000, 4, 64)
-DEMONSTRATION = Limits(True, 128, 400, 3, 2)
+OWN_MACHINE = Limits(
+    demo=False,
+    max_new_tokens=2048,
+    question_characters=8000,
+    models_at_once=4,
+    people_at_once=64,
+    questions_at_once=200,
+    grid_steps=9,
+    texts_at_once=1000,
+)
+DEMONSTRATION = Limits(
+    demo=True,
+    max_new_tokens=128,
+    question_characters=400,
+    models_at_once=3,
+    people_at_once=2,
+    questions_at_once=20,
+    grid_steps=3,
+    texts_at_once=60,
+)
 
 _answering: dict[int, threading.BoundedSemaphore] = {
     limits.people_at_once: threading.BoundedSemaphore(limits.people_at_once) for limits in (OWN_MACHINE, DEMONSTRATION)

@@ -10,7 +10,7 @@ import streamlit as st
 
 from maet_core.errors import MaetError
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import cells, excited, resources, scores, state, texts
+from maet_core.studio import cells, excited, limits, resources, scores, state, texts
 from maet_core.studio.units import NO_EXPERT, open_unit
 from maet_core.workspace import short_name
 
@@ -179,8 +179,9 @@ def _examples(path: str, unit: Unit) -> None:
     st.markdown("**Texts that excite it most**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = texts.choose("neurons-texts", options)
+        counts = limits.current().texts(TEXT_COUNTS)
         count = st.selectbox(
-            "Of the first", width=110, **state.bound_view("neurons-count", TEXT_COUNTS, "count", TEXT_COUNTS[1])
+            "Of the first", width=110, **state.bound_view("neurons-count", counts, "count", counts[:2][-1])
         )
         end = st.segmented_control(
             "Where it goes", required=True, **state.bound_view("neurons-end", ["highest", "lowest"], "end", "highest")

@@ -1,6 +1,9 @@
 """What a public demonstration allows."""
 
+from dataclasses import fields
+
 import pytest
+from page_tools import no_complaint, widget
 
 from maet_core.studio import limits
 
@@ -11,7 +14,7 @@ def test_one_s_own_machine_allows_more_than_a_demonstration(monkeypatch):
     monkeypatch.setenv("MAET_DEMO", "1")
     shown = limits.current()
     assert (own.demo, shown.demo) == (False, True)
-    for field in ("max_new_tokens", "question_characters", "models_at_once", "people_at_once"):
+    for field in (field.name for field in fields(own) if field.name != "demo"):
         assert getattr(shown, field) < getattr(own, field)
 
 
@@ -37,3 +40,15 @@ def test_a_demonstration_saves_nothing_and_says_so(app, workspace, monkeypatch):
     test.run()
     assert any("nothing is written" in warning.value for warning in test.warning)
     assert not (workspace / "recipes" / "mine.yaml").exists()
+
+
+def test_a_link_cannot_ask_a_demonstration_for_more_than_it_offers(app, monkeypatch):
+    monkeypatch.setenv("MAET_DEMO", "1")
+    test = app("merge", grid="[0.0, 2.0, 9, 0.0, 2.0, 9]")
+    no_complaint(test)
+    assert [widget(test.number_input, f"merge-grid-{i}").max for i in (2, 5)] == [3, 3]
+    assert any(button.label == "Fill in 9 cells" for button in test.button)
+    test = app("neurons", look='"knock"', losses="200")
+    no_complaint(test)
+    assert widget(test.selectbox, "neurons-loss-count").options == ["12", "24", "60"]
+    assert widget(test.selectbox, "neurons-loss-count").value == 24
