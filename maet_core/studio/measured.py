@@ -12,7 +12,7 @@ from maet_core.evaluation import report
 from maet_core.evaluation.results import Cell as Measured
 from maet_core.evaluation.results import Evaluation
 from maet_core.evaluation.statistics import Share
-from maet_core.studio.heatmap import Cell, Scale
+from maet_core.studio.heatmap import INKS, Cell, Scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,8 +193,13 @@ def picture(found: Evaluation, task: str, reading: str, scale: int = 2) -> bytes
                 colour = _mixed(cell.value / 100)
                 box = (left + j * width, y, left + (j + 1) * width - 2 * scale, y + height - 2 * scale)
                 draw.rectangle(box, colour)
-                ink = "white" if sum(colour) < 380 else "black"
-                draw.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), cell.text.replace("–", "-"), ink, small, "mm")
+                draw.text(
+                    ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2),
+                    cell.text.replace("–", "-"),
+                    INKS["light"],
+                    small,
+                    "mm",
+                )
     draw.text((8 * scale, image.height - 18 * scale), caption.replace("–", "-"), "#444", small, "lm")
     stream = io.BytesIO()
     image.save(stream, "PNG")

@@ -1,11 +1,12 @@
 """The clickable heatmap that Neurons and Tensors share: layers across, modules down, one cell a (layer, module).
 
-The browser's half (heatmap.js) draws buttons, so a cell can be clicked, reached with the arrow keys and read aloud. It also
-saves what it draws as SVG and PNG, and the table behind it as CSV.
+The browser's half (heatmap.js and the files that it imports) draws buttons, so a cell can be clicked, reached with the arrow keys
+and read aloud. It also saves what it draws as SVG and PNG, and the table behind it as CSV.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,15 +15,17 @@ from pathlib import Path
 import streamlit as st
 
 # One hue that gets darker (lighter on dark ground), and a blue–orange pair: both keep their order for every kind of
-# colour blindness and in greyscale towards the ends.
+# colour blindness and in greyscale towards the ends. They end where one ink can still be read on all of them: numbers that are
+# black here and white beside it draw the eye to where the ink changes, and nothing changes there.
 SEQUENTIAL = {
-    "light": ("#eef4f7", "#c4dde8", "#8dbfd6", "#4c97bb", "#1c6a94", "#0a3d62"),
-    "dark": ("#1c2b35", "#1f4559", "#236585", "#3b8fb4", "#7cbfdc", "#d3eefa"),
+    "light": ("#f1f6f8", "#cfe3ec", "#a3cde0", "#74b3d0", "#4a99c0", "#3a85ae"),
+    "dark": ("#1a2730", "#1d3a4a", "#1e4d65", "#216080", "#266e94", "#2c7da4"),
 }
 DIVERGING = {
-    "light": ("#1f5fa8", "#7aa9d6", "#f3f1ec", "#efb277", "#b5560b"),
-    "dark": ("#8cc0f5", "#3d6f9f", "#2a3036", "#a3642a", "#ffb066"),
+    "light": ("#4b8fd2", "#9dc3e6", "#f3f1ec", "#f2bd8a", "#dd8434"),
+    "dark": ("#3a78b8", "#35587d", "#2a3036", "#7a4f28", "#a95f17"),
 }
+INKS = {"light": "#000000", "dark": "#ffffff"}
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ def heatmap(
                 "high": scale.high,
                 "low_text": scale.text(scale.low),
                 "high_text": scale.text(scale.high),
+                "inks": INKS,
                 **{mode: [_rgb(stop) for stop in scale.palette[mode]] for mode in ("light", "dark")},
             },
         },
@@ -155,10 +159,16 @@ def _rgb(stop: str) -> list[int]:
     return [int(stop[i : i + 2], 16) for i in (1, 3, 5)]
 
 
+_PARTS = ("colours.js", "picture.js", "legend.js", "marking.js", "tip.js", "heatmap.js")
+
+
 @cache
 def _assets() -> tuple[str, str]:
+    """The script and the style sheet. Streamlit takes one script a component, so the modules become one, imported ones first."""
     folder = Path(__file__).parent
-    return (folder / "heatmap.js").read_text("utf-8"), (folder / "heatmap.css").read_text("utf-8")
+    modules = "\n".join((folder / name).read_text("utf-8") for name in _PARTS)
+    script = re.sub(r"^import .* from \"\./.*\n|^export (?!default)", "", modules, flags=re.MULTILINE)
+    return script, (folder / "heatmap.css").read_text("utf-8")
 
 
 def _component():
