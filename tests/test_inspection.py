@@ -1,5 +1,7 @@
 """Looking into key neurons, against float64 written here: directions, excitation, overlap, losses."""
 
+import copy
+import re
 from math import comb
 
 import numpy as np
@@ -57,8 +59,9 @@ def test_an_mlp_unit_reads_by_two_rows_and_writes_by_a_column(opened):
     assert torch.equal(gate.weights, weights["model.layers.1.mlp.gate_proj.weight"][7])
     assert torch.equal(up.weights, weights["model.layers.1.mlp.up_proj.weight"][7])
     assert torch.equal(down.weights, weights["model.layers.1.mlp.down_proj.weight"][:, 7])
-    written = exact(weights["lm_head.weight"]) @ exact(down.weights)
-    read = exact(weights["model.embed_tokens.weight"]) @ exact(gate.weights)
+    final, before = (exact(weights[f"model.{name}.weight"]) for name in ("norm", "layers.1.post_attention_layernorm"))
+    written = exact(weights["lm_head.weight"]) @ (final * exact(down.weights))
+    read = exact(weights["model.embed_tokens.weight"]) @ (before * exact(gate.weights))
     np.testing.assert_allclose(tokens_along(base, down), written, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(tokens_along(base, gate), read, rtol=1e-5, atol=1e-6)
     top = strongest(tokens_along(base, down), 3)
@@ -91,10 +94,50 @@ def test_a_tied_head_is_the_embedding(llama):
     base = Checkpoint.open(llama.path("base"))
     (vector,) = unit_vectors(base, Unit(0, "o_proj", 3))
     weights = llama.tensors["base"]
-    written = exact(weights["model.embed_tokens.weight"]) @ exact(
-        weights["model.layers.0.self_attn.o_proj.weight"][:, 3]
+    written = exact(weights["model.embed_tokens.weight"]) @ (
+        exact(weights["model.norm.weight"]) * exact(weights["model.layers.0.self_attn.o_proj.weight"][:, 3])
     )
     np.testing.assert_allclose(tokens_along(base, vector), written, rtol=1e-5, atol=1e-6)
+
+
+# the norms of a layer: before attention, before the MLP, after each (None: there is none), and the final one
+NORMS = {
+    "llama": ("input_layernorm", "post_attention_layernorm", None, None, "model.norm"),
+    "gemma2": (
+        *("input_layernorm", "pre_feedforward_layernorm", "post_attention_layernorm", "post_feedforward_layernorm"),
+        "model.norm",
+    ),
+    "gpt2": ("ln_1", "ln_2", None, None, "transformer.ln_f"),
+    "gpt_neox": ("input_layernorm", "post_attention_layernorm", None, None, "gpt_neox.final_layer_norm"),
+}
+
+
+@pytest.mark.parametrize("architecture", list(NORMS))
+def test_directions_are_what_the_model_s_own_norms_make_of_them(opened, architecture):
+    """A norm is a gain, a shift and a division by a size, which is taken out again here."""
+    _, base, model = opened(architecture)
+    layer = next(part for name, part in model.named_modules() if re.search(r"\.(layers|h)\.1$", name))
+    *own, final = NORMS[architecture]
+    attention, mlp, after_attention, after_mlp = (name and getattr(layer, name) for name in own)
+    embedding, head = (matrix.weight.detach().double() for matrix in (model.get_input_embeddings(), model.lm_head))
+
+    def normed(module, rows):
+        """Through the model's own norm, without its bias; and the sizes that it divided by."""
+        rows = rows.double()
+        bias = getattr(module, "bias", None)
+        out = copy.deepcopy(module).double()(rows).detach() - (0 if bias is None else bias.detach().double())
+        centred = rows if bias is None else rows - rows.mean(-1, keepdim=True)
+        return out * centred.square().mean(-1, keepdim=True).sqrt()
+
+    for module, norm in (("up_proj", mlp), ("q_proj", attention)):
+        vector = next(v for v in unit_vectors(base, Unit(1, module, 3)) if v.module == module)
+        expected = normed(norm, embedding) @ vector.weights.double()
+        np.testing.assert_allclose(tokens_along(base, vector), expected, rtol=2e-4, atol=1e-4)
+    for module, norm in (("down_proj", after_mlp), ("o_proj", after_attention)):
+        vector = next(v for v in unit_vectors(base, Unit(1, module, 3)) if v.module == module)
+        written = vector.weights.double() if norm is None else normed(norm, vector.weights)
+        expected = head @ normed(model.get_submodule(final), written)
+        np.testing.assert_allclose(tokens_along(base, vector), expected, rtol=2e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 A unit's own weights are a vector of the model's width. Its product with every row of the unembedding says which tokens the
 unit writes towards, with every row of the embedding which tokens it reads from (Geva et al. 2022, arXiv 2203.14680, project
-the columns of `down_proj` this way; norms between are left out, so the ranking is what counts, not the size).
+the columns of `down_proj` this way). The gain of the norm in between is folded in: the final norm's where the unit writes, that
+of the norm before its matrix where it reads (see `norms`). What the layers in between do is left out, and so is the size that
+a norm divides by: the ranking is what counts, not the size.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import InputError
 from maet_core.importance.scores import unit_axis
+from maet_core.inspection.norms import as_read, as_written
 
 GATED = ("gate_proj", "up_proj", "down_proj")  # one hidden unit: a row of the first two, a column of the last
 _WRITING = ("o_proj", "down_proj")
@@ -34,17 +37,21 @@ class Unit:
 
 @dataclass(frozen=True)
 class Vector:
-    """A unit's weights in one tensor: float32 [width]. A matrix that computes units reads; one that takes them in writes."""
+    """A unit's weights in one tensor: float32 [width]. A matrix that computes units reads; one that takes them in writes.
+
+    `direction`: the same with the norms' gains, as it meets the tokens' vectors.
+    """
 
     tensor: str
     module: str
     side: Literal["reads", "writes"]
     weights: torch.Tensor
+    direction: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Token:
-    """`product`: the unit's weights times the token's vector; `deviations`: how far that is above the vocabulary's mean."""
+    """`product`: the unit's direction times the token's vector; `deviations`: how far that is above the vocabulary's mean."""
 
     id: int
     product: float
@@ -83,7 +90,9 @@ def _in_tensor(base: Checkpoint, name: str, unit: Unit, wanted: tuple[str, ...])
         if module in wanted and 0 <= unit.index < width:
             index = unit.index if units is None else int(units[unit.index])
             weights = _slice(base, name, unit.expert if stacked else None, unit_axis(place, shape), index)
-            vectors.append(Vector(name, module, "writes" if module in _WRITING else "reads", weights))
+            writes = module in _WRITING
+            direction = (as_written if writes else as_read)(base, place, weights)
+            vectors.append(Vector(name, module, "writes" if writes else "reads", weights, direction))
     return vectors
 
 
@@ -99,7 +108,7 @@ def _slice(base: Checkpoint, name: str, expert: int | None, axis: int, index: in
 
 
 def tokens_along(base: Checkpoint, vector: Vector) -> np.ndarray:
-    """The product of the vector with every token's row of the unembedding (writes) or the embedding (reads): float32 [tokens].
+    """The product of the direction with every token's row of the unembedding (writes) or the embedding (reads): float32 [tokens].
 
     Raises InputError where the model has no such matrix. Cost: one pass over it, in chunks.
     """
@@ -112,7 +121,7 @@ def tokens_along(base: Checkpoint, vector: Vector) -> np.ndarray:
     for first in range(0, rows, step):
         last = min(first + step, rows)
         chunk = base.read(name, first * width, last * width).reshape(last - first, width)
-        products[first:last] = (chunk.float() @ vector.weights).numpy()
+        products[first:last] = (chunk.float() @ vector.direction).numpy()
     return products
 
 

@@ -149,8 +149,8 @@ def _directions(path: str, unit: Unit) -> None:
     count = found[0][2]
     highest = NormalDist().inv_cdf((count - 0.375) / (count + 0.25))
     st.caption(
-        "The unit's weights times each token's vector, in standard deviations from the vocabulary's mean. "
-        f"Among {count:,} tokens a random direction reaches about ±{highest:.1f}."
+        "The unit's weights, with the gain of the norm in between, times each token's vector: in standard deviations from the "
+        f"vocabulary's mean. Among {count:,} tokens a random direction reaches about ±{highest:.1f}."
     )
 
 
