@@ -4,7 +4,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import cells, charts, key_sets, scores, shell, state, unit_page, units
+from maet_core.studio import cells, charts, key_sets, knock_out, scores, shell, state, unit_page, units
 from maet_core.studio.heatmap import heatmap
 
 shell.guard()
@@ -161,7 +161,7 @@ def look_at_sets(recipe: Recipe, rule: KeyNeuronRule, origin: scores.Origin, key
             key_sets.stability(recipe)
         else:
             signature = (origin.id, rule.model_dump_json(), recipe.base)
-            key_sets.knock_out(recipe, keys, origin.title, signature)
+            knock_out.section(recipe, keys, origin.title, signature)
 
 
 shell.title(
