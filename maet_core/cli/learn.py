@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from maet_core.cli.background import runs_as_job
 from maet_core.cli.output import count, json_option, print_json, shown_training
+from maet_core.cli.stopping import asked_to_stop
 from maet_core.errors import InputError
 
 
@@ -140,7 +138,7 @@ def train(
     )
     lora = LoraOptions(rank, lora_alpha or 2.0 * rank, lora_modules) if rank else None
     target = str(choose_device(device)[0])
-    with Processes.join(target, shard) as processes, shown_training() as (reading, progress), _asked_to_stop() as asked:
+    with Processes.join(target, shard) as processes, shown_training() as (reading, progress), asked_to_stop() as asked:
         told = train_checkpoint(
             checkpoint,
             mix_corpora(sources, documents),
@@ -166,24 +164,3 @@ def train(
         f"{output}: {count(told['trained_parameters'])} of {count(checkpoint.parameters)} parameters trained on {count(told['tokens'])} "
         f"tokens in {told['seconds']:.1f} s; loss {told['losses'][0]:.3f} → {sum(last) / len(last):.3f} nats per token"
     )
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Turns true on SIGTERM or Ctrl-C, so that the state is kept first; whoever presses Ctrl-C again does not wait.
-
-    SIGTERM may come twice without haste: a cluster tells every process, and torchrun tells its workers again.
-    """
-    asked = []
-
-    def note(number: int, _: object) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
