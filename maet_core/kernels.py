@@ -241,24 +241,17 @@ def narrow_bf16(values, out):
 
 
 @_jit
-def count_leading_bits(bits, counts):
-    """Adds to `counts` (65536) how many float32 magnitudes, given as bits, begin with each pattern of 16 bits."""
-    for i in range(bits.size):
-        counts[(bits[i] & _MAGNITUDE) >> np.uint32(16)] += 1
-
-
-@_jit
-def above_and_inside(bits, low, high, inside):
-    """How many magnitudes, given as bits of float32 values, lie above `high`; those from `low` to `high` are put into `inside`, and
-    their number is the second result."""
-    above = 0
+def count_beginnings(bits, wanted, counts, inside):
+    """Adds to `counts` (65536) how many magnitudes, float32 as bits, begin with each pattern of 16 bits. Those that begin as is wanted
+    (65536, bool) are put into `inside`, which has room for one more than there are; their number is the result."""
     found = 0
     for i in range(bits.size):
         magnitude = bits[i] & _MAGNITUDE
-        above += magnitude > high
+        begin = magnitude >> np.uint32(16)
+        counts[begin] += 1
         inside[found] = magnitude
-        found += (magnitude >= low) & (magnitude <= high)
-    return above, found
+        found += wanted[begin]
+    return found
 
 
 @_jit

@@ -1,5 +1,5 @@
-"""The largest of many magnitudes, exactly, without sorting or holding them: a sample says where the threshold must lie, and one pass
-counts what is above and what is there. Key neurons and the comparators' thresholds come from here.
+"""The largest of many magnitudes, exactly, without sorting or holding them: a sample says how the threshold must begin, and one pass
+counts how all of them begin and keeps the ones that begin like it. Key neurons and the comparators' thresholds come from here.
 
 Magnitudes are compared by the bits of float32 numbers, which order like the numbers.
 """
@@ -7,7 +7,7 @@ Magnitudes are compared by the bits of float32 numbers, which order like the num
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -49,42 +49,52 @@ def largest(
     """The `count` largest magnitudes under the names in `sizes` (which says how many values each has): their cuts and counts.
 
     Ties go by the order of the names, then by position, so that exactly `count` are chosen. Cost: a sample and one pass over the
-    values (two more where the sample misleads), one chunk a thread and the values next to the threshold in memory.
+    values (two where the sample misleads), one chunk a thread and the values next to the threshold in memory.
     """
-    names = list(sizes)
-    if count == 0:
-        return {name: Cut(float("inf"), 0) for name in names}, dict.fromkeys(names, 0)
-    tallies = _tally(sizes, _guess(sizes, count, read), read, progress, halted)
-    if not _decides(tallies, count):
-        tallies = _tally(sizes, _bracket(sizes, count, read, progress, halted), read, progress, halted)
-    bits, free = _threshold(tallies, count)
-    threshold = float(bits.view(np.float32))
-    cuts, counts = {}, {}
-    for name, tally in zip(names, tallies, strict=True):
-        above, equal = tally.above_and_equal(bits)
-        ties = min(free, equal)
-        free -= ties
-        stop = sizes[name] if ties == equal else _tie_stop(sizes[name], read, name, threshold, ties)
-        cuts[name] = Cut(threshold, stop)
-        counts[name] = above + ties
-    return cuts, counts
+    return largest_of_each(sizes, [count], read, progress, halted)[0]
+
+
+def largest_of_each(
+    sizes: Mapping[str, int],
+    counts: Sequence[int],
+    read: Read,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> list[tuple[dict[str, Cut], dict[str, int]]]:
+    """`largest` for several counts, in the same one pass over the values."""
+    names, asked = list(sizes), sorted({count for count in counts if count})
+    found = {0: ({name: Cut(float("inf"), 0) for name in names}, dict.fromkeys(names, 0))}
+    if asked:
+        wanted = _guess(sizes, asked, read)
+        tallies = _tally(sizes, wanted, read, progress, halted)
+        exact = _beginnings(tallies, asked)
+        if not wanted[exact].all():
+            wanted = np.zeros_like(wanted)
+            wanted[exact] = True
+            tallies = _tally(sizes, wanted, read, progress, halted)
+        for count, begins in zip(asked, exact, strict=True):
+            found[count] = _cuts(sizes, count, int(begins), tallies, read)
+    return [found[count] for count in counts]
 
 
 @dataclass(frozen=True)
 class _Tally:
-    """How many magnitudes under one name lie above a bracket, and the ones inside: each value, as bits, and how often it is there."""
+    """The magnitudes under one name, as bits of float32 numbers: by their first 16 bits, how many there are (`begins`, sorted, and
+    `begin_counts`); of those that begin as was wanted, each value and how often it is there, in as many entries as there were chunks."""
 
-    above: int
+    begins: np.ndarray
+    begin_counts: np.ndarray
     values: np.ndarray
     counts: np.ndarray
 
-    def above_and_equal(self, bits: np.uint32) -> tuple[int, int]:
-        first, last = np.searchsorted(self.values, bits), np.searchsorted(self.values, bits, "right")
-        return self.above + int(self.counts[last:].sum()), int(self.counts[first:last].sum())
+    def beginning(self, begin: int) -> tuple[int, np.ndarray, np.ndarray]:
+        """How many lie above all that begin like this, and those values with their counts."""
+        same = self.values >> 16 == begin
+        return int(self.begin_counts[self.begins > begin].sum()), self.values[same], self.counts[same]
 
 
-def _guess(sizes: Mapping[str, int], count: int, read: Read) -> tuple[np.uint32, np.uint32]:
-    """The lowest and the highest bits that the `count`-th largest magnitude has, as a sample shows it."""
+def _guess(sizes: Mapping[str, int], counts: Sequence[int], read: Read) -> np.ndarray:
+    """How the `count`-th largest magnitudes may begin (bool, by the first 16 bits), as a sample shows it."""
     total = sum(sizes.values())
     spacing = max(1, total // (_SAMPLE // _SEGMENT))
     parts, passed = [], 0
@@ -94,75 +104,70 @@ def _guess(sizes: Mapping[str, int], count: int, read: Read) -> tuple[np.uint32,
         parts += [read(name, start, min(start + length, size)) for start in range(first, size, step)]
         passed += size
     sample = np.abs(np.concatenate(parts)).view(np.uint32)
-    share = count / total
-    spread = 0 if sample.size == total else _DEVIATIONS * (sample.size * share * (1 - share)) ** 0.5 + _DEVIATIONS
-    ends = [round(sample.size * (1 - share) + way * spread) for way in (-1, 1)]
-    low, high = (min(max(end, 0), sample.size - 1) for end in ends)
-    sample.partition([low, high])
-    if sample.size == total:
-        return sample[low], sample[high]
-    # what lies beyond all of the sample is not in it
-    return (
-        np.uint32(0) if ends[0] < 0 else sample[low],
-        np.uint32(0x7FFFFFFF) if ends[1] >= sample.size else sample[high],
-    )
-
-
-def _bracket(
-    sizes: Mapping[str, int], count: int, read: Read, progress: Progress | None, halted: Halted | None
-) -> tuple[np.uint32, np.uint32]:
-    """The same for certain, from a pass over all values: the bits that begin like those of the `count`-th largest magnitude."""
-
-    def leading_counts(name: str) -> np.ndarray:
-        counts = np.zeros(1 << 16, dtype=np.int64)
-        for start in range(0, sizes[name], kernels.CHUNK_ELEMENTS):
-            values = read(name, start, min(start + kernels.CHUNK_ELEMENTS, sizes[name]))
-            kernels.count_leading_bits(values.view(np.uint32), counts)
-        return counts
-
-    from_top = np.cumsum(sum(_each(list(sizes), leading_counts, "ranking", progress, halted))[::-1])
-    leading = len(from_top) - 1 - int(np.searchsorted(from_top, count))
-    return np.uint32(leading << 16), np.uint32(leading << 16 | 0xFFFF)
+    wanted = np.zeros(1 << 16, np.bool_)
+    for count in counts:
+        share = count / total
+        spread = 0 if sample.size == total else _DEVIATIONS * (sample.size * share * (1 - share)) ** 0.5 + _DEVIATIONS
+        ends = [round(sample.size * (1 - share) + way * spread) for way in (-1, 1)]
+        low, high = (min(max(end, 0), sample.size - 1) for end in ends)
+        sample.partition([low, high])
+        wanted[sample[low] >> 16 : (sample[high] >> 16) + 1] = True
+    return wanted
 
 
 def _tally(
-    sizes: Mapping[str, int],
-    bracket: tuple[np.uint32, np.uint32],
-    read: Read,
-    progress: Progress | None,
-    halted: Halted | None,
+    sizes: Mapping[str, int], wanted: np.ndarray, read: Read, progress: Progress | None, halted: Halted | None
 ) -> list[_Tally]:
     def tally(name: str) -> _Tally:
-        above, found = 0, []
+        begin_counts, found = np.zeros(1 << 16, np.int64), []
         for start in range(0, sizes[name], kernels.CHUNK_ELEMENTS):
             values = read(name, start, min(start + kernels.CHUNK_ELEMENTS, sizes[name]))
-            inside = np.empty(values.size, np.uint32)
-            more, size = kernels.above_and_inside(values.view(np.uint32), *bracket, inside)
-            above += more
+            inside = np.empty(values.size + 1, np.uint32)
+            size = kernels.count_beginnings(values.view(np.uint32), wanted, begin_counts, inside)
             found.append(np.unique(inside[:size], return_counts=True))
-        values, where = np.unique(np.concatenate([values for values, _ in found] or [[]]), return_inverse=True)
-        counts = np.bincount(where, np.concatenate([counts for _, counts in found] or [[]]), len(values))
-        return _Tally(above, values.astype(np.uint32), counts.astype(np.int64))
+        begins = np.flatnonzero(begin_counts)
+        values = np.concatenate([values for values, _ in found] or [np.empty(0, np.uint32)])
+        counts = np.concatenate([counts for _, counts in found] or [np.empty(0, np.int64)])
+        return _Tally(begins, begin_counts[begins], values, counts)
 
-    return _each(list(sizes), tally, "ranking", progress, halted)
-
-
-def _each(names: list[str], work: Callable, phase: str, progress: Progress | None, halted: Halted | None) -> list:
-    """As `each`, but a single name needs no threads: many of them are looked at by threads at once."""
-    return [work(names[0])] if len(names) == 1 else each(names, work, phase, progress, halted)
+    names = list(sizes)
+    # a single name needs no threads: many of them are looked at by threads at once
+    return [tally(names[0])] if len(names) == 1 else each(names, tally, "ranking", progress, halted)
 
 
-def _decides(tallies: list[_Tally], count: int) -> bool:
-    """Whether the `count`-th largest value is among the ones inside the bracket."""
-    above = sum(tally.above for tally in tallies)
-    return above < count <= above + sum(int(tally.counts.sum()) for tally in tallies)
+def _beginnings(tallies: list[_Tally], counts: Sequence[int]) -> np.ndarray:
+    """The first 16 bits of the `count`-th largest magnitude, for each of the counts."""
+    totals = np.zeros(1 << 16, np.int64)
+    for tally in tallies:
+        totals[tally.begins] += tally.begin_counts
+    return len(totals) - 1 - np.searchsorted(np.cumsum(totals[::-1]), counts)
 
 
-def _threshold(tallies: list[_Tally], count: int) -> tuple[np.uint32, int]:
+def _cuts(
+    sizes: Mapping[str, int], count: int, begin: int, tallies: list[_Tally], read: Read
+) -> tuple[dict[str, Cut], dict[str, int]]:
+    """The cuts of the `count` largest, and how many they leave under each name; the `count`-th begins with these 16 bits."""
+    near = [tally.beginning(begin) for tally in tallies]
+    bits, free = _threshold(near, count)
+    threshold = float(bits.view(np.float32))
+    cuts, found = {}, {}
+    for name, (above, values, counts) in zip(sizes, near, strict=True):
+        equal = int(counts[values == bits].sum())
+        ties = min(free, equal)
+        free -= ties
+        stop = sizes[name] if ties == equal else _tie_stop(sizes[name], read, name, threshold, ties)
+        cuts[name] = Cut(threshold, stop)
+        found[name] = above + int(counts[values > bits].sum()) + ties
+    return cuts, found
+
+
+def _threshold(near: list[tuple[int, np.ndarray, np.ndarray]], count: int) -> tuple[np.uint32, int]:
     """The bits of the `count`-th largest magnitude, and how many of its equals are among the `count` largest."""
-    values, where = np.unique(np.concatenate([tally.values for tally in tallies]), return_inverse=True)
-    counts = np.bincount(where, np.concatenate([tally.counts for tally in tallies]))[::-1].astype(np.int64)
-    rank = count - sum(tally.above for tally in tallies)
+    everywhere = np.concatenate([values for _, values, _ in near])
+    values = np.unique(everywhere)
+    counts = np.bincount(np.searchsorted(values, everywhere), np.concatenate([counts for *_, counts in near]))
+    counts = counts[::-1].astype(np.int64)
+    rank = count - sum(above for above, *_ in near)
     position = int(np.searchsorted(np.cumsum(counts), rank))
     return values[::-1][position], rank - int(counts[:position].sum())
 

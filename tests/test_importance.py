@@ -29,8 +29,10 @@ from maet_core.importance import (
     LOCATORS,
     SavedScores,
     cell_table,
+    importance_sums,
     locate,
     save_scores,
+    select_for_each,
     select_key_neurons,
     unit_table,
 )
@@ -343,6 +345,18 @@ def test_fused_tensors_are_counted_by_their_parts(tmp_path):
     assert len(weights) == 16
     assert (weights["key_neurons"] == 1).all()
     np.testing.assert_allclose(weights["importance"], 4.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("granularity", ["parameter", "unit"])
+@pytest.mark.parametrize("scope", ["global", "per-tensor"])
+def test_several_k1_at_once_are_each_as_it_is_alone(family, granularity, scope):
+    scores = locate("value-change", *opened(family), granularity)
+    sums = importance_sums(scores)
+    for k1, keys in zip((0, 2.5, 40, 100), select_for_each(scores, (0, 2.5, 40, 100), scope), strict=True):
+        alone = select_key_neurons(scores, k1, scope)
+        assert (keys.k1, keys.counts) == (k1, alone.counts)
+        assert all(torch.equal(keys.neurons(name), alone.neurons(name)) for name in scores.shapes)
+        assert cell_table(keys, sums).equals(cell_table(alone))
 
 
 @pytest.mark.parametrize("granularity", ["parameter", "unit"])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maet_core import kernels, ranking
-from maet_core.ranking import largest
+from maet_core.ranking import largest, largest_of_each
 
 
 def check(groups, count):
@@ -38,14 +38,27 @@ def test_any_values(lists, share, chunk, sample):
         check(groups, round(share * total))
 
 
-@pytest.mark.parametrize("share", [0.0001, 0.05, 0.5, 0.999])
-def test_a_sample_of_many_values_is_enough(share, monkeypatch):
-    """One pass after the sample: no value is read more than twice."""
+SHARES = (0.0001, 0.05, 0.5, 0.999)
+
+
+def test_a_sample_of_many_values_is_enough(monkeypatch):
+    """One pass after the sample for all the counts: no value is read more than twice."""
     values = np.random.default_rng(0).standard_normal(300_000).astype(np.float32)
     groups = {"a": values[:100_000], "b": values[100_000:] * 2}
     monkeypatch.setattr(ranking, "_SAMPLE", 1 << 14)
-    monkeypatch.setattr(ranking, "_bracket", lambda *_: pytest.fail("the sample was not enough"))
-    check(groups, round(share * values.size))
+    sizes, read = {name: group.size for name, group in groups.items()}, []
+
+    def values_of(name, start, stop):
+        read.append(stop - start)
+        return groups[name][start:stop]
+
+    counts = [round(share * values.size) for share in SHARES]
+    found = largest_of_each(sizes, [*counts, 0, counts[0]], values_of)
+    assert sum(read) <= values.size + ranking._SAMPLE + ranking._SEGMENT
+    assert [sum(counts.values()) for _, counts in found] == [*counts, 0, counts[0]]
+    for count, both in zip(counts, found, strict=False):
+        assert both == largest(sizes, count, values_of)
+        check(groups, count)
 
 
 def test_a_sample_that_misleads_costs_time_only(monkeypatch):

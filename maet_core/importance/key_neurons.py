@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from math import prod
 
@@ -13,7 +13,7 @@ from maet_core.differences import Difference
 from maet_core.importance.scores import Scores, unit_axis
 from maet_core.lazy import torch
 from maet_core.progress import Halted, Progress, each
-from maet_core.ranking import Cut, largest
+from maet_core.ranking import Cut, largest_of_each
 
 
 class KeyNeurons:
@@ -88,17 +88,31 @@ def select_key_neurons(
     The count is `k1` % of all neurons, rounded half up. Cost: about one pass over the scores, one chunk a
     thread in memory.
     """
+    return select_for_each(scores, [k1], scope, progress, halted)[0]
+
+
+def select_for_each(
+    scores: Scores,
+    k1s: Sequence[float],
+    scope: str = "global",
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> list[KeyNeurons]:
+    """`select_key_neurons` for several `k1`, in the same one pass."""
     sizes = {name: prod(shape) for name, shape in scores.shapes.items()}
 
+    def of(part: dict[str, int]) -> list[tuple[dict[str, Cut], dict[str, int]]]:
+        counts = [percent_count(k1, sum(part.values())) for k1 in k1s]
+        tells = (progress, halted) if part is sizes else (None, None)  # of single tensors it is `each` that tells
+        return largest_of_each(part, counts, scores.array, *tells)
+
     if scope == "global":
-        cuts, counts = largest(sizes, percent_count(k1, sum(sizes.values())), scores.array, progress, halted)
-        return KeyNeurons(scores, k1, scope, cuts, counts)
-
-    def of_tensor(name: str) -> tuple[dict[str, Cut], dict[str, int]]:
-        return largest({name: sizes[name]}, percent_count(k1, sizes[name]), scores.array)
-
-    cuts, counts = {}, {}
-    for tensor_cuts, tensor_counts in each(list(sizes), of_tensor, "ranking", progress, halted):
-        cuts |= tensor_cuts
-        counts |= tensor_counts
-    return KeyNeurons(scores, k1, scope, cuts, counts)
+        parts = [of(sizes)]
+    else:
+        parts = each([{name: size} for name, size in sizes.items()], of, "ranking", progress, halted)
+    found: list[tuple[dict[str, Cut], dict[str, int]]] = [({}, {}) for _ in k1s]
+    for part in parts:
+        for (cuts, counts), (more_cuts, more_counts) in zip(found, part, strict=True):
+            cuts |= more_cuts
+            counts |= more_counts
+    return [KeyNeurons(scores, k1, scope, *both) for k1, both in zip(k1s, found, strict=True)]

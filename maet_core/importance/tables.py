@@ -6,27 +6,48 @@ from typing import TYPE_CHECKING
 
 from maet_core.anatomy import Place
 from maet_core.importance.key_neurons import KeyNeurons
-from maet_core.importance.scores import unit_axis
+from maet_core.importance.scores import Scores, unit_axis
 from maet_core.lazy import torch
+from maet_core.progress import Halted, Progress, each
 
 if TYPE_CHECKING:
     import pandas as pd  # a third of a second, which a merge without tables need not wait for
 
 
-def cell_table(keys: KeyNeurons) -> pd.DataFrame:
+Sums = dict[str, list[tuple[str, int, float]]]
+"""By tensor and module: how many neurons there are, and the sum of their importances (float64)."""
+
+
+def importance_sums(scores: Scores, progress: Progress | None = None, halted: Halted | None = None) -> Sums:
+    """What a cell's mean importance is made of; it does not depend on k1. One pass over the scores."""
+
+    def sums(name: str) -> list[tuple[str, int, float]]:
+        parts = _parts(scores, name, scores.read(name))
+        return [(module, values.numel(), float(values.sum(dtype=torch.float64))) for module, values in parts]
+
+    names = list(scores.shapes)
+    return dict(zip(names, each(names, sums, "adding up importance", progress, halted), strict=True))
+
+
+def cell_table(keys: KeyNeurons, sums: Sums | None = None) -> pd.DataFrame:
     """One row per layer and module (per tensor where the architecture is unknown), in the model's order.
 
     Columns: layer (None outside the stack), module, kind, tensors (names), neurons, key_neurons (counts), density (key share,
-    0 to 1), mean_importance. A fused tensor counts towards each of its modules; biases count with their weights.
+    0 to 1), mean_importance. A fused tensor counts towards each of its modules; biases count with their weights. With the
+    `sums` of the scores only fused tensors are read.
     """
     import pandas as pd
 
     anatomy = keys.scores.base.anatomy
+    sums = importance_sums(keys.scores) if sums is None else sums
     cells: dict[tuple[int | None, str], dict] = {}
     for name in keys.scores.shapes:
         place = anatomy.place(name)
-        values, chosen = keys.scores.read(name), keys.neurons(name)
-        for module, part_values, part_chosen in _parts(keys, place, values, chosen):
+        counts = {place.module: keys.counts[name]}
+        if place.parts and keys.counts[name]:
+            parts = _parts(keys.scores, name, keys.neurons(name))
+            counts = {module: int(chosen.sum()) for module, chosen in parts}
+        for module, neurons, total in sums[name]:
             cell = cells.setdefault(
                 (place.layer, module),
                 {
@@ -40,9 +61,9 @@ def cell_table(keys: KeyNeurons) -> pd.DataFrame:
                 },
             )
             cell["tensors"].append(name)
-            cell["neurons"] += part_values.numel()
-            cell["key_neurons"] += int(part_chosen.sum())
-            cell["sum"] += float(part_values.sum(dtype=torch.float64))
+            cell["neurons"] += neurons
+            cell["key_neurons"] += counts.get(module, 0)
+            cell["sum"] += total
     table = pd.DataFrame(list(cells.values()))
     if table.empty:
         columns = [
@@ -80,22 +101,24 @@ def unit_table(keys: KeyNeurons, layer: int | None, module: str) -> pd.DataFrame
         place = anatomy.place(name)
         if place.layer != layer:
             continue
-        for part_module, values, chosen in _parts(keys, place, keys.scores.read(name), keys.neurons(name)):
+        if module not in (part.module for part in place.parts or (place,)):
+            continue
+        parts = (_parts(keys.scores, name, both) for both in (keys.scores.read(name), keys.neurons(name)))
+        for (part_module, values), (_, chosen) in zip(*parts, strict=True):
             if part_module == module:
                 tables.append(_units(name, place, values, chosen))
     columns = ["tensor", "expert", "unit", "importance", "key_neurons", "neurons"]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
-def _parts(keys: KeyNeurons, place: Place, values: torch.Tensor, chosen: torch.Tensor) -> list[tuple]:
-    """(module, scores, key mask) with the unit axis last; several for a fused tensor."""
-    if keys.scores.granularity == "parameter" and values.ndim > 1:
-        axis = unit_axis(place, tuple(values.shape))
-        values, chosen = values.movedim(axis, -1), chosen.movedim(axis, -1)
+def _parts(scores: Scores, name: str, values: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    """(module, values) of a tensor's neurons with the unit axis last; several for a fused tensor."""
+    place = scores.base.anatomy.place(name)
+    if scores.granularity == "parameter" and values.ndim > 1:
+        values = values.movedim(unit_axis(place, tuple(values.shape)), -1)
     if not place.parts:
-        return [(place.module, values, chosen)]
-    picks = [(part.module, torch.as_tensor(list(part.units))) for part in place.parts]
-    return [(module, values[..., units], chosen[..., units]) for module, units in picks]
+        return [(place.module, values)]
+    return [(part.module, values[..., torch.as_tensor(list(part.units))]) for part in place.parts]
 
 
 def _units(name: str, place: Place, values: torch.Tensor, chosen: torch.Tensor) -> pd.DataFrame:
