@@ -9,7 +9,6 @@ from maet_core.studio.heatmap import heatmap
 
 shell.guard()
 
-K1_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 75.0, 100.0)
 GRANULARITIES = {"parameter": "single parameters", "unit": "hidden units"}
 DRAWINGS = {"density": "key neurons", "importance": "mean importance", "difference": "difference"}
 LOOKS = {"shares": "Shares", "overlap": "Overlap", "stability": "Stability", "knock": "Knock out"}
@@ -44,7 +43,7 @@ def controls(recipe: Recipe, ability: str) -> KeyNeuronRule:
     left, middle, right = st.columns([5, 3, 3])
     left.select_slider(
         "k1: the share of all neurons that counts as key",
-        sorted({*K1_STEPS, rule.k1}),
+        sorted({*scores.K1_STEPS, rule.k1}),
         format_func=lambda value: f"{value:g} %",
         **bound("k1"),
     )
@@ -186,7 +185,11 @@ figures = [
         f"in the densest cell; {second.title}: {100 * tables[1]['density'].max():.1f} %",
     ),
 ]
-charts.numbers(*figures, *filter(None, [key_sets.overlap_line(keys, other)]))
+line = st.container()
+# Of a large model the two sets are compared last: the maps need not wait for it.
+quick = scores.is_quick(keys.scores) and scores.is_quick(other.scores)
+with line:
+    charts.numbers(*figures, *(key_sets.overlap_line(keys, other) if quick else ()))
 restrict_switch(recipe, ability)
 draw_maps(
     first, second, tables, drawing, f"{other.count:,} neurons, same colours" if drawing == "density" else second.note
@@ -199,3 +202,6 @@ else:
     st.caption("Click a cell of the map, or reach it with Tab and the arrow keys and press Enter.")
 look_at_sets(recipe, rule, first, keys, tables[0])
 charts.choose_picture_format("neurons")
+if not quick:
+    with line:
+        charts.numbers(*key_sets.overlap_line(keys, other))

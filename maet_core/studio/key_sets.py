@@ -32,13 +32,16 @@ def share_table(table: pd.DataFrame, by: str, names: list[str]) -> pd.DataFrame:
     return found.reset_index(drop=True)
 
 
-def overlap_line(first: KeyNeurons, second: KeyNeurons) -> tuple[str, str] | None:
-    """The overlap of two sets for the line of figures; None where they cannot be compared."""
+def overlap_line(first: KeyNeurons, second: KeyNeurons) -> list[tuple[str, str]]:
+    """The overlap of two sets for the line of figures; empty where they cannot be compared, and after a Stop."""
     try:
-        found = scores.overlaps((first, second))[0, 1]
+        pairs = scores.overlaps((first, second))
     except MaetError:
-        return None
-    return f"{found.jaccard:.3f}", f"Jaccard overlap of the two; random sets of these sizes: {found.random_jaccard:.3f}"
+        return []
+    return [
+        (f"{found.jaccard:.3f}", f"Jaccard overlap of the two; random sets of these sizes: {found.random_jaccard:.3f}")
+        for found in (pairs or {}).values()
+    ]
 
 
 def overlap_map(recipe: Recipe, rule: KeyNeuronRule, granularity: str) -> None:
@@ -58,6 +61,8 @@ def overlap_map(recipe: Recipe, rule: KeyNeuronRule, granularity: str) -> None:
         pairs = scores.overlaps(tuple(keys for _, keys in found))
     except MaetError as error:
         st.info(str(error))
+        return
+    if pairs is None:
         return
     titles = _distinct([origin for origin, _ in found])
     grid, lines = {}, []

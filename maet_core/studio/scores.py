@@ -1,20 +1,21 @@
 """Where importance scores come from on this server: abilities, languages, files in scores/, and the random control.
 
-Scores and what is counted from them are shared by everybody, like the models; see `resources`.
+Scores and what is counted from them are shared by everybody, like the models; see `resources`. All the steps of the k1 slider are
+ranked in one pass when the first is wanted, so that the slider then moves at once, whatever the size of the model.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import resources
+from maet_core.studio import resources, waiting
 from maet_core.workspace import short_name
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from maet_core.importance import KeyNeurons, Scores
     from maet_core.inspection.overlap import Overlap
 
-# Scores of this many neurons (4 bytes each) are kept in memory; beyond it they are computed again when k1 moves.
-HELD_SCORES = 200_000_000
+K1_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 75.0, 100.0)
+# A pass over this many scores is over before anybody would want to stop it.
+QUICK_SCORES = 30_000_000
 RANDOM = "random"
 
 
@@ -71,18 +73,73 @@ def split_half(recipe: Recipe, origin: str) -> dict[float, float]:
 def key_neurons(recipe: Recipe, origin: str, rule: KeyNeuronRule) -> KeyNeurons:
     """The top k1 % of an origin's neurons. A file says by itself what its neurons are; the others follow `rule`.
 
-    Raises ScoresError for a file that cannot be read or is for another base, and for an ability that is a pack.
+    Of many neurons the first ranking shows a bar and can be stopped, which ends the page there. Raises ScoresError for a file that
+    cannot be read or is for another base, and for an ability that is a pack.
     """
+    from maet_core.importance import select_for_each
+
     method, granularity = _method(recipe, origin, rule)
     file = _file(recipe, origin)
     stamp = resources.stamp(file) if file else ()
-    place = (*resources.fingerprint(recipe), origin, method, granularity, rule.seed, stamp)
-    return _key_neurons(place, rule.k1, rule.scope, recipe)
+    scores = _scores((*resources.fingerprint(recipe), origin, method, granularity, rule.seed, stamp), recipe)
+    steps = K1_STEPS if rule.k1 in K1_STEPS else (rule.k1,)
+    ranked = _once(
+        "neurons-ranked",
+        (_Identity(scores), rule.scope, steps),
+        lambda progress: select_for_each(scores, steps, rule.scope, progress),
+        f"Ranking the neurons of {_title(recipe, origin)}",
+        is_quick(scores),
+    )
+    return ranked[steps.index(rule.k1)]
 
 
 def cell_table(keys: KeyNeurons) -> pd.DataFrame:
     """Key neurons by layer and module; see `maet_core.importance.cell_table`."""
-    return _cell_table(id(keys), keys)[0]
+    from maet_core.importance import importance_sums
+
+    sums = _once(
+        "neurons-sums",
+        _Identity(keys.scores),
+        lambda progress: importance_sums(keys.scores, progress),
+        "Adding up importance",
+        is_quick(keys.scores),
+    )
+    return _cell_table(id(keys), keys, sums)[0]
+
+
+def is_quick(scores: Scores) -> bool:
+    """Whether a pass over all of these scores takes no time worth telling."""
+    from maet_core.importance import SavedScores
+
+    read = sum(map(prod, scores.shapes.values())) if isinstance(scores, SavedScores) else scores.base.parameters
+    return read <= QUICK_SCORES
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """An object as part of a signature; it is kept, so that no other one can take over its identity."""
+
+    of: object
+
+    def __hash__(self) -> int:
+        return id(self.of)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other.of is self.of
+
+
+def _once(key: str, signature, work, what: str, quick: bool):
+    """The result of `work(progress)`, kept for everybody; behind a bar unless it is quick. After a Stop the page ends here."""
+    if quick:
+        return waiting.at_once(key, signature, lambda: work(None))
+    found = waiting.result(key, signature, work, what)
+    if found is None:
+        st.stop()
+    return found
+
+
+def _title(recipe: Recipe, origin: str) -> str:
+    return next((one.title for one in origins(recipe) if one.id == origin), origin)
 
 
 def unit_table(keys: KeyNeurons, module: str, layer: int | None) -> pd.DataFrame:
@@ -90,9 +147,15 @@ def unit_table(keys: KeyNeurons, module: str, layer: int | None) -> pd.DataFrame
     return _unit_table(id(keys), module, layer, keys)[0]
 
 
-def overlaps(sets: tuple[KeyNeurons, ...]) -> dict[tuple[int, int], Overlap]:
-    """Every pair of sets; see `maet_core.inspection.overlap`."""
-    return _overlaps(tuple(map(id, sets)), sets)[0]
+def overlaps(sets: tuple[KeyNeurons, ...]) -> dict[tuple[int, int], Overlap] | None:
+    """Every pair of sets; see `maet_core.inspection.overlap`. Of many neurons it shows a bar; None after a Stop."""
+    from maet_core.inspection.overlap import overlaps
+
+    signature = tuple(map(_Identity, sets))
+    if all(is_quick(keys.scores) for keys in sets):
+        return waiting.at_once("neurons-overlaps", signature, lambda: overlaps(sets))
+    work = "Comparing key neurons"
+    return waiting.result("neurons-overlaps", signature, lambda progress: overlaps(sets, progress), work)
 
 
 def control(keys: KeyNeurons) -> KeyNeurons:
@@ -118,18 +181,11 @@ def _file(recipe: Recipe, origin: str) -> str | None:
 
 
 # What is kept with an identity of its keys keeps the keys as well: no other object can then take over that identity.
-@st.cache_resource(show_spinner="Ranking neurons …", max_entries=24)
-def _key_neurons(place: tuple, k1: float, scope: str, _recipe: Recipe) -> KeyNeurons:
-    from maet_core.importance import select_key_neurons
-
-    return select_key_neurons(_scores(place, _recipe), k1, scope)
-
-
-@st.cache_resource(show_spinner="Counting key neurons …", max_entries=24)
-def _cell_table(identity: int, _keys: KeyNeurons) -> tuple[pd.DataFrame, KeyNeurons]:
+@st.cache_resource(show_spinner="Counting key neurons …", max_entries=48)
+def _cell_table(identity: int, _keys: KeyNeurons, _sums) -> tuple[pd.DataFrame, KeyNeurons]:
     from maet_core import importance
 
-    return importance.cell_table(_keys), _keys
+    return importance.cell_table(_keys, _sums), _keys
 
 
 @st.cache_resource(show_spinner=False, max_entries=48)
@@ -137,13 +193,6 @@ def _unit_table(identity: int, module: str, layer: int | None, _keys: KeyNeurons
     from maet_core import importance
 
     return importance.unit_table(_keys, layer, module), _keys
-
-
-@st.cache_resource(show_spinner="Comparing key neurons …", max_entries=24)
-def _overlaps(identities: tuple[int, ...], _sets: tuple[KeyNeurons, ...]) -> tuple:
-    from maet_core.inspection.overlap import overlaps
-
-    return overlaps(_sets), _sets
 
 
 @st.cache_resource(show_spinner="Drawing the control …", max_entries=8)
@@ -162,22 +211,16 @@ def _scores(place: tuple, _recipe: Recipe) -> Scores:
     sources = resources.opened(_recipe)
     kind, _, name = origin.partition(":")
     if file := _file(_recipe, origin):
-        scores = SavedScores(resources.workspace().resolve(file), sources.base)
-    else:
-        if kind == "ability" and _recipe.abilities[name].pack:
-            raise ScoresError(
-                f"abilities.{name}: a pack holds its key neurons already; choose a checkpoint to look inside"
-            )
-        trained = {
-            "ability": lambda: sources.abilities[name].ability,
-            "source": lambda: sources.abilities[name].source_language,
-            "language": lambda: sources.languages[name],
-            RANDOM: lambda: None,
-        }[kind]()
-        scores = locate(method, sources.base, trained, granularity, seed)
-    if sources.base.parameters <= HELD_SCORES:
-        scores.read = cache(scores.read)
-    return scores
+        return SavedScores(resources.workspace().resolve(file), sources.base)
+    if kind == "ability" and _recipe.abilities[name].pack:
+        raise ScoresError(f"abilities.{name}: a pack holds its key neurons already; choose a checkpoint to look inside")
+    trained = {
+        "ability": lambda: sources.abilities[name].ability,
+        "source": lambda: sources.abilities[name].source_language,
+        "language": lambda: sources.languages[name],
+        RANDOM: lambda: None,
+    }[kind]()
+    return locate(method, sources.base, trained, granularity, seed)
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)

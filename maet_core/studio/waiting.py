@@ -42,16 +42,26 @@ def result(key: str, signature: Any, work: Callable[[Progress], Any], what: str)
     with limits.a_place():
         found = work(progress)
     place.empty()
-    kept = _results()
-    kept[key, signature] = found
-    while len(kept) > MOST_RESULTS:
-        kept.popitem(last=False)
-    return found
+    return _keep(key, signature, found)
+
+
+def at_once(key: str, signature: Any, work: Callable[[], Any]) -> Any:
+    """The same for work that is over before a bar could be seen."""
+    found = known(key, signature)
+    return _keep(key, signature, work()) if found is None else found
 
 
 def known(key: str, signature: Any) -> Any | None:
     """The result if it is there already."""
     return _results().get((key, signature))
+
+
+def _keep(key: str, signature: Any, found: Any) -> Any:
+    kept = _results()
+    kept[key, signature] = found
+    while len(kept) > MOST_RESULTS:
+        kept.popitem(last=False)
+    return found
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from large_workspace import LAYERS, UNITS, build_large_workspace
 from test_pages import html_text, no_complaint, recipe_of, widget
 
+from maet_core import importance
 from maet_core.checkpoints import Checkpoint
 from maet_core.importance import locate, save_scores
 from maet_core.inspection.overlap import expected_jaccard
@@ -72,6 +73,23 @@ def test_the_difference_is_one_density_less_the_other():
     assert {place: cell.value for place, cell in found.items()} == {("q", "0"): pytest.approx(30.0)}
     scale = cells.difference_scale(found)
     assert (scale.low, scale.high) == (pytest.approx(-30.0), pytest.approx(30.0))
+
+
+def test_k1_moves_without_ranking_again_and_a_large_model_ranks_behind_a_bar(app, monkeypatch):
+    monkeypatch.setattr(scores, "QUICK_SCORES", 0)
+    ranked, original = [], importance.select_for_each
+    monkeypatch.setattr(importance, "select_for_each", lambda *given: ranked.append(given[1]) or original(*given))
+    test = app("neurons")
+    no_complaint(test)
+    assert ranked == [scores.K1_STEPS] * 2  # the ability's scores and the control's
+    assert "Jaccard overlap" in html_text(test)
+    before = html_text(test)
+    widget(test.select_slider, "neurons-k1").set_value(20.0).run()
+    no_complaint(test)
+    assert len(ranked) == 2
+    assert "(20 %)" in html_text(test)
+    assert "(20 %)" not in before
+    assert not any("Stop" in button.label for button in test.button)
 
 
 def test_mean_importance_is_shown_in_a_power_of_ten():
