@@ -16,7 +16,7 @@ from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.key_slices import KeySlice, Row, coefficients_of, key_slice, rows_of
 from maet_core.memory import available_bytes
-from maet_core.merging.combine import Combiner, in_float32
+from maet_core.merging.combine import LARGE_STEP, Combiner, in_float32
 from maet_core.merging.plan import Addend, MergePlan, plan_merge
 from maet_core.methods import METHODS
 from maet_core.progress import each
@@ -24,9 +24,6 @@ from maet_core.recipe import Recipe
 from maet_core.resident import load_model, load_tokenizer, parameter_slots
 from maet_core.selection import Measured, Selection, measure
 from maet_core.sources import Sources
-
-# What a thread takes at once: a large tensor is not left to one of them at the end.
-BLOCK_ELEMENTS = 8 * CHUNK_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ class LiveModel:
         for name in stale:
             self._addends[name] = None  # should the next lines fail, the tensor is computed again
             size = 0 if name in sliced else self._parameters[name].numel()
-            blocks += [(name, i, min(i + BLOCK_ELEMENTS, size)) for i in range(0, size, BLOCK_ELEMENTS)]
+            blocks += [(name, i, min(i + LARGE_STEP, size)) for i in range(0, size, LARGE_STEP)]
         moved = sum(each(blocks, self._block_writer(plan), "following"))
         moved += sum(
             each(list(sliced.items()), lambda item: self._write_slices(plan, *item, addends[item[0]]), "following")
@@ -193,9 +190,10 @@ def fill(values: torch.Tensor, combiner: Combiner, name: str, first: int = 0, la
     flat = values.view(-1)
     code, last = code_of(flat.dtype), flat.numel() if last is None else last
     here = as_numpy(flat) if flat.device.type == "cpu" else None
-    for start in range(first, last, CHUNK_ELEMENTS):
-        stop = min(start + CHUNK_ELEMENTS, last)
-        merged, _ = combiner.chunk(name, start, stop, code, None if here is None else here[start:stop])
+    step = combiner.step(name) if here is not None and code == "BF16" else CHUNK_ELEMENTS
+    for start in range(first, last, step):
+        stop = min(start + step, last)
+        merged, _ = combiner.chunk(name, start, stop, code, None if here is None else here[start:stop], count=False)
         if here is None:
             flat[start:stop] = as_torch(merged, code)
 

@@ -91,6 +91,11 @@ class Sources:
         """Size, time and inode of every input file: while these stay, the inputs are the same."""
         return {str(file.path.resolve()): file_stamp(file.path) for file in self.files}
 
+    def map(self) -> None:
+        """Maps every input file into memory: see `SafetensorsFile.map`."""
+        for file in self.files:
+            file.map()
+
     def hash_in_passing(self) -> None:
         """From now on what is read is hashed as well, so that `identities` need not read it again."""
         for file in self.files:

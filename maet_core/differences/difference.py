@@ -56,7 +56,19 @@ class Difference(ABC):
         """Elements `start` to `stop` of the flattened difference, in the dtype (float32 or float64) of `base_values`, which holds
         the base's values of that range. Raises CheckpointError for a NaN or an infinity."""
         stored, is_difference = self.stored(name, start, stop, base_values.dtype)
+        if stored.dtype == np.uint16 and base_values.dtype == np.float32 and not is_difference:
+            changes = np.empty_like(base_values)
+            if kernels.minus_base_bf16(stored, base_values, changes):
+                return changes
         values = widened(stored, self.source, name, start, base_values.dtype)
+        if not is_difference:
+            values -= base_values
+        return values
+
+    def values_at(self, positions: np.ndarray, name: str, start: int, stop: int, base_values: np.ndarray) -> np.ndarray:
+        """Of the elements `start` to `stop` those at `positions` (from `start`), where the base has `base_values`."""
+        stored, is_difference = self.stored(name, start, stop, base_values.dtype)
+        values = widened_at(positions, stored, self.source, name, start, base_values.dtype)
         if not is_difference:
             values -= base_values
         return values
@@ -69,7 +81,12 @@ class Difference(ABC):
     def difference(self, name: str, start: int, stop: int) -> np.ndarray:
         """Elements `start` to `stop` of the flattened difference, float32 (float64 where an input is)."""
         precision = widest(self.base.tensors[name].code, self.code(name))
-        base = widened(self.base.values(name, start, stop), self.base.source, name, start, precision)
+        stored = self.base.values(name, start, stop)
+        if stored.dtype == np.uint16 and self.code(name) == "BF16" and not self.holds_difference(name):
+            changes = np.empty(stored.size, np.float32)
+            if kernels.change_bf16(stored, self.stored(name, start, stop, precision)[0], changes):
+                return changes
+        base = widened(stored, self.base.source, name, start, precision)
         return self.values(name, start, stop, base)
 
 
@@ -100,6 +117,17 @@ def widened(
     if not good:
         refuse_non_finite(out, source, name, start)
     return out
+
+
+def widened_at(
+    positions: np.ndarray, values: np.ndarray, source: str, name: str, start: int, precision: np.dtype
+) -> np.ndarray:
+    """Those at `positions` of values that begin at `start`; errors as above."""
+    try:
+        return widened(values[positions], source, name, start, precision)
+    except CheckpointError:
+        widened(values, source, name, start, precision)  # tells the right position
+        raise
 
 
 def refuse_non_finite(values: np.ndarray, source: str, name: str, start: int) -> NoReturn:

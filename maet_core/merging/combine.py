@@ -15,6 +15,9 @@ from maet_core.lazy import torch
 from maet_core.merging.plan import Addend, MergePlan
 from maet_core.merging.vectors import StreamedVector, WeightedVector
 
+# What a thread takes at once: a large tensor is not left to one of them at the end.
+LARGE_STEP = 8 * CHUNK_ELEMENTS
+
 
 class Combiner:
     """Scratch memory of one thread, and the merge on chunks, which it holds as long as they have at most `CHUNK_ELEMENTS`.
@@ -30,10 +33,10 @@ class Combiner:
         self._of_tensor = lru_cache(maxsize=4)(self._look_up)
 
     def chunk(
-        self, name: str, start: int, stop: int, code: str, out: np.ndarray | None = None
+        self, name: str, start: int, stop: int, code: str, out: np.ndarray | None = None, count: bool = True
     ) -> tuple[np.ndarray, int]:
         """Elements `start` to `stop` of the merged tensor, flat, rounded once to the dtype `code` (bf16: as bits), and how many
-        differ from the base.
+        differ from the base; without `count` that number may be 0.
 
         The values are the caller's until the next call; they lie in `out` if it is given. Raises CheckpointError for a NaN or an infinity in an input, InputError
         for a result that the dtype cannot hold.
@@ -47,7 +50,7 @@ class Combiner:
         if not self.plan.method.linear:
             result, changed, fits = self._by_method(addends, name, start, stop, stored, code)
         elif self.device == "cpu" and all_bf16 and code == "BF16":
-            result, changed, fits = self._by_one_kernel(addends, name, start, stop, stored, out)
+            result, changed, fits = self._by_one_kernel(addends, name, start, stop, stored, out, count)
         elif self.device == "cpu" and single:
             result, changed, fits = self._by_kernels(addends, name, start, stop, stored, code)
         else:
@@ -58,6 +61,13 @@ class Combiner:
                 f"torch.{dtypes.NAMES[code]}; use smaller coefficients, or bfloat16"
             )
         return _put(result, out), changed
+
+    def step(self, name: str) -> int:
+        """How many elements a call should be about. As many as come where one kernel goes through what lies in memory: nothing is read
+        into scratch memory then, and what surrounds the kernel costs least."""
+        addends, all_bf16, _ = self._of_tensor(self.plan.sources.base.tied_copies.get(name, name))
+        plain = all_bf16 and self.device == "cpu" and not any(addend.key_neurons for addend in addends)
+        return LARGE_STEP if plain and all(file.in_memory for file in self.plan.sources.files) else CHUNK_ELEMENTS
 
     def _look_up(self, name: str) -> tuple[list[Addend] | list[WeightedVector], bool, bool]:
         """What a tensor is made of; whether all of it is bf16 weights; whether it is added up in float32."""
@@ -78,7 +88,14 @@ class Combiner:
         return self._raw[which]
 
     def _by_one_kernel(
-        self, addends: list[Addend], name: str, start: int, stop: int, stored: np.ndarray, out: np.ndarray | None
+        self,
+        addends: list[Addend],
+        name: str,
+        start: int,
+        stop: int,
+        stored: np.ndarray,
+        out: np.ndarray | None,
+        count: bool,
     ) -> tuple[np.ndarray, int, bool]:
         size = stop - start
         weights = []
@@ -87,17 +104,17 @@ class Combiner:
             weights.append(addend.difference.stored(name, start, stop, np.dtype(np.float32), scratch)[0])
         masks = self._masks(addends, weights, name, start, stop, stored)
         rows = list(masks)
-        addresses = np.array([values.ctypes.data for values in weights], np.uint64)
+        addresses = np.array([values.ctypes.data for values in (stored, *weights)], np.uint64)
         mask_of = np.array(
             [rows.index(addend.key_neurons) if addend.key_neurons else -1 for addend in addends], np.int64
         )
         if out is None:
             out = self._total.view(np.uint16)[:size] if size <= CHUNK_ELEMENTS else np.empty(size, np.uint16)
         stacked = np.stack(list(masks.values())) if masks else np.empty((0, 0), np.bool_)
-        changed, fits = kernels.merge_bf16(stored, addresses, _coefficients(addends), mask_of, stacked, out)
+        fits = kernels.merge_bf16(addresses, _coefficients(addends), mask_of, stacked, out)
         if not fits:
             self._refuse_non_finite(name, start, stop, stored, list(zip(addends, weights, strict=True)))
-        return out, int(changed), bool(fits)
+        return out, int(kernels.compare_bf16(out, stored)[0]) if count else 0, bool(fits)
 
     def _masks(
         self,

@@ -15,6 +15,7 @@ from maet_core.checkpoints import Checkpoint
 from maet_core.dtypes import CODES
 from maet_core.errors import InputError
 from maet_core.lazy import torch
+from maet_core.mapping import cut_short_said
 from maet_core.merging.card import model_card
 from maet_core.merging.output import new_directory
 from maet_core.merging.plan import plan_merge
@@ -70,7 +71,10 @@ def merge(
     sources = Sources.open(recipe, folder, progress, halted)
     layout = output_layout(sources.base, recipe)
     work = {"recipe": recipe.to_dict(), "inputs": sources.stamps(), "version": maet_core.__version__}
-    with new_directory(output, sum(nbytes(layout, name) for name in layout), work, sync) as partial:
+    needed = sum(nbytes(layout, name) for name in layout)
+    paths = [file.path for file in sources.files]
+    with cut_short_said(paths), new_directory(output, needed, work, sync) as partial:
+        sources.map()
         sources.hash_in_passing()
         plan = plan_merge(sources, None, progress, halted)
         changed = write_weights(plan, layout, partial, target, progress, halted)

@@ -46,17 +46,6 @@ class AbilityWeights:
         """The same as a tensor, on the device of `base_chunk`."""
         return torch.from_numpy(self.values(name, start, stop, base_chunk.cpu().numpy())).to(base_chunk.device)
 
-    def key_values(
-        self, name: str, start: int, stop: int, base_values: np.ndarray
-    ) -> tuple[list[np.ndarray], np.ndarray | None]:
-        """The one or two differences of Eq. 2 on the key neurons among elements `start` to `stop`, and the positions of these
-        within the range; None if there are no key neurons, and the values are all of them."""
-        parts, chosen = self._read(name, start, stop, base_values, self.parts)
-        if chosen is None:
-            return parts, None
-        positions = np.flatnonzero(chosen)
-        return [values[positions] for values in parts], positions
-
     def _read(
         self, name: str, start: int, stop: int, base_values: np.ndarray, wanted: list[Difference]
     ) -> tuple[list[np.ndarray], np.ndarray | None]:

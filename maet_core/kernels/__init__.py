@@ -1,0 +1,53 @@
+"""The loops over single weights, compiled for this processor, on chunks that stay in its cache."""
+
+from maet_core.kernels.bf16 import (
+    change_bf16,
+    compare_bf16,
+    gram_bf16,
+    merge_bf16,
+    minus_base_bf16,
+    narrow_bf16,
+    scatter_bf16,
+    widen_bf16,
+)
+from maet_core.kernels.single import (
+    add_difference,
+    add_difference_masked,
+    add_weights,
+    add_weights_masked,
+    all_finite,
+    count_beginnings,
+    elect,
+    finish,
+    inner_product,
+    largest,
+    row_ranks,
+    uniform,
+)
+
+# The base, one model and a sum of this many float32 fit the second-level cache; smaller chunks would spend more on calls than they save.
+CHUNK_ELEMENTS = 1 << 17
+
+__all__ = [
+    "CHUNK_ELEMENTS",
+    "add_difference",
+    "add_difference_masked",
+    "add_weights",
+    "add_weights_masked",
+    "all_finite",
+    "change_bf16",
+    "compare_bf16",
+    "count_beginnings",
+    "elect",
+    "finish",
+    "gram_bf16",
+    "inner_product",
+    "largest",
+    "merge_bf16",
+    "minus_base_bf16",
+    "narrow_bf16",
+    "row_ranks",
+    "scatter_bf16",
+    "uniform",
+    "widen_bf16",
+]

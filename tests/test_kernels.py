@@ -1,0 +1,123 @@
+"""The compiled loops beside the same in plain numpy, value by value."""
+
+import numpy as np
+import pytest
+import torch
+
+from maet_core import kernels
+
+NAN, INFINITY = 0x7FC0, 0x7F80
+
+
+def bits(rng, size, scale=0.02):
+    values = torch.from_numpy((rng.standard_normal(size) * scale).astype(np.float32))
+    return values.bfloat16().view(torch.uint16).numpy().copy()
+
+
+def widened(stored):
+    return (stored.astype(np.uint32) << 16).view(np.float32)
+
+
+def addresses(*arrays):
+    return np.array([values.ctypes.data for values in arrays], np.uint64)
+
+
+def merged(base, weights, coefficients, mask_of, masks):
+    """θ_o + Σ_k c_k · (θ_k − θ_o) in float32, addend by addend, rounded by torch."""
+    total = np.zeros(base.size, np.float32)
+    for stored, coefficient, mask in zip(weights, coefficients, mask_of, strict=True):
+        change = np.float32(coefficient) * (widened(stored) - widened(base))
+        total += change if mask < 0 else np.where(masks[mask], change, 0)
+    rounded = torch.from_numpy(widened(base) + total).bfloat16().view(torch.uint16).numpy()
+    return np.where(total == 0, base, rounded)
+
+
+PATTERNS = [
+    *([-1] * count for count in range(11)),
+    [0],
+    [0, 0],
+    [0, 0, -1],
+    [0, 0, -1, -1, -1, -1],
+    [0, 0, -1, -1, -1, -1, -1],
+    [0, 1, -1, -1],
+    [0, 0, 1, 1, -1, -1],
+    [-1, 0, -1, 0, -1, -1, -1, -1, -1, 1],
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 31, 4097, 20000])
+@pytest.mark.parametrize("mask_of", PATTERNS, ids=str)
+def test_merges_bf16_as_numpy_and_torch_do(mask_of, size):
+    rng = np.random.default_rng(size + len(mask_of))
+    base, masks = bits(rng, size), rng.random((2, size)) < 0.3
+    weights = [bits(rng, size) for _ in mask_of]
+    base[0] = 0x8000  # −0
+    for stored in weights:  # where nothing differs, nothing changes
+        same = rng.random(size) < 0.2
+        same[0] = True
+        stored[same] = base[same]
+    coefficients = rng.uniform(-1, 1, len(mask_of)).astype(np.float32)
+    out = np.zeros(size, np.uint16)
+    fits = kernels.merge_bf16(addresses(base, *weights), coefficients, np.array(mask_of, np.int64), masks, out)
+    np.testing.assert_array_equal(out, merged(base, weights, coefficients, mask_of, masks))
+    assert fits
+    changed, largest = kernels.compare_bf16(out, base)
+    assert changed == np.count_nonzero(widened(out) != widened(base))
+    assert widened(np.array([largest], np.uint16)) == np.abs(widened(out)).max()
+
+
+@pytest.mark.parametrize("bad", [NAN, INFINITY, NAN | 0x8000])
+@pytest.mark.parametrize("place", [0, 1, 4096, 5000])
+@pytest.mark.parametrize("mask_of", [[-1], [-1] * 5, [0, 0, -1], [0, -1, 0]], ids=str)
+def test_one_value_that_is_not_finite_is_noticed_in_any_input(mask_of, place, bad):
+    rng = np.random.default_rng(0)
+    inputs = [bits(rng, 5001) for _ in range(1 + len(mask_of))]
+    masks, out = np.zeros((1, 5001), np.bool_), np.empty(5001, np.uint16)
+    for stored in inputs:
+        kept, stored[place] = stored[place], bad
+        coefficients = np.ones(len(mask_of), np.float32)
+        assert not kernels.merge_bf16(addresses(*inputs), coefficients, np.array(mask_of), masks, out)
+        stored[place] = kept
+    assert kernels.merge_bf16(addresses(*inputs), coefficients, np.array(mask_of), masks, out)
+
+
+def test_a_result_that_bf16_cannot_hold_is_noticed():
+    base, weights, out = np.zeros(7, np.uint16), np.full(7, 0x7F00, np.uint16), np.empty(7, np.uint16)
+    masks = np.empty((0, 0), np.bool_)
+    assert kernels.merge_bf16(addresses(base, weights), np.float32([1]), np.array([-1]), masks, out)
+    assert not kernels.merge_bf16(addresses(base, weights), np.float32([4]), np.array([-1]), masks, out)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_inner_products_of_changes_are_those_of_float64(count):
+    rng = np.random.default_rng(count)
+    base, weights = bits(rng, 5003), [bits(rng, 5003) for _ in range(count)]
+    gram = np.zeros((count, count))
+    kernels.gram_bf16(addresses(base, *weights), base.size, gram)
+    changes = np.stack([widened(stored) - widened(base) for stored in weights]).astype(np.float64)
+    np.testing.assert_allclose(gram, np.tril(changes @ changes.T), rtol=1e-12)
+
+
+def test_changes_and_whether_they_are_finite():
+    rng = np.random.default_rng(1)
+    base, stored = bits(rng, 333), bits(rng, 333)
+    one, other = np.empty(333, np.float32), np.empty(333, np.float32)
+    assert kernels.change_bf16(base, stored, one)
+    assert kernels.minus_base_bf16(stored, widened(base), other)
+    np.testing.assert_array_equal(one, widened(stored) - widened(base))
+    np.testing.assert_array_equal(one, other)
+    stored[300] = NAN
+    assert not kernels.change_bf16(base, stored, one)
+    assert not kernels.minus_base_bf16(stored, widened(base), other)
+
+
+@pytest.mark.parametrize("size", [0, 5, 1000])
+def test_how_magnitudes_begin(size):
+    values = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+    magnitudes = np.abs(values).view(np.uint32)
+    wanted = np.zeros(1 << 16, np.bool_)
+    wanted[0x3F00:0x3F20] = True
+    counts, inside = np.zeros(1 << 16, np.int64), np.empty(size + 1, np.uint32)
+    found = kernels.count_beginnings(values.view(np.uint32), wanted, counts, inside)
+    np.testing.assert_array_equal(counts, np.bincount(magnitudes >> 16, minlength=1 << 16))
+    np.testing.assert_array_equal(inside[:found], magnitudes[wanted[magnitudes >> 16]])
