@@ -1,6 +1,9 @@
 """What is in the workspace, what fits what, and which models the recipe combines."""
 
 import html
+import re
+from collections.abc import Collection
+from itertools import count
 
 import streamlit as st
 
@@ -20,7 +23,7 @@ def size(nbytes: int) -> str:
         nbytes /= 1000
 
 
-def count(number: int) -> str:
+def quantity(number: int) -> str:
     for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= limit:
             return f"{number / limit:.2f} {unit}"
@@ -53,7 +56,7 @@ def table(entries: list[Entry], base: Entry | None, recipe: Recipe | None) -> No
                 "kind": entry.kind,
                 "architecture": entry.architecture,
                 "layers": "" if entry.layers is None else str(entry.layers),
-                "parameters": "" if entry.problem else count(entry.parameters),
+                "parameters": "" if entry.problem else quantity(entry.parameters),
                 "dtype": entry.dtype,
                 "size": "" if entry.problem else size(entry.nbytes),
                 "identity": resources.identity(entry),
@@ -104,24 +107,27 @@ def choose(recipe: Recipe | None, entries: list[Entry]) -> None:
     base = next(entry for entry in entries if entry.path == base_path)
     fitting = [entry for entry in entries if entry.path != base_path and not resources.misfit(base, entry)]
     with left:
-        choose_ability(recipe, fitting)
+        for name in recipe.abilities or ("math",):
+            choose_ability(recipe, name, fitting)
+        if recipe.abilities:
+            add_ability(recipe, fitting)
     with right:
         choose_languages(recipe, fitting)
 
 
-def choose_ability(recipe: Recipe, fitting: list[Entry]) -> None:
-    """The first ability of the recipe and what is taken away from it; further ones are written in YAML."""
-    name = next(iter(recipe.abilities), "math")
+def choose_ability(recipe: Recipe, name: str, fitting: list[Entry]) -> None:
+    """One ability of the recipe and what is taken away from it."""
     ability = recipe.abilities.get(name)
     whole = [entry.path for entry in fitting if entry.kind in ("checkpoint", "adapter")]
     packs = [entry.path for entry in fitting if entry.kind == "ability pack"]
     options, checkpoints = [NONE, *whole, *packs], [NONE, *whole]
 
     def take_ability(path: str) -> None:
-        abilities = {key: value for key, value in state.recipe().abilities.items() if key != name}
-        if path != NONE:
-            new = Ability(pack=path) if path in packs else Ability(ability=path, alpha=1.0, beta=0.0)
-            abilities = {name: new, **abilities}
+        abilities = dict(state.recipe().abilities)
+        if path == NONE:
+            abilities.pop(name, None)
+        else:
+            abilities[name] = new_ability(path)
         state.set_recipe(state.recipe().model_copy(update={"abilities": abilities}))
 
     def take_source(path: str) -> None:
@@ -138,17 +144,50 @@ def choose_ability(recipe: Recipe, fitting: list[Entry]) -> None:
         options,
         format_func=short_name,
         help="A checkpoint or adapter trained on the ability in the source language, or an ability pack.",
-        **state.bound("models-ability", current if current in options else NONE, take_ability),
+        **state.bound(f"models-ability-{name}", current if current in options else NONE, take_ability),
     )
     source = (ability.source_language if ability else None) or NONE
     st.selectbox(
-        "Source language",
+        "Source language" if len(recipe.abilities) < 2 else f"Source language of {name}",
         checkpoints,
         format_func=short_name,
         disabled=ability is None or ability.pack is not None,
         help="The base trained on general text of the ability's language. β of its change is taken away from the ability.",
-        **state.bound("models-source", source if source in checkpoints else NONE, take_source),
+        **state.bound(f"models-source-{name}", source if source in checkpoints else NONE, take_source),
     )
+
+
+def add_ability(recipe: Recipe, fitting: list[Entry]) -> None:
+    """Another one beside those that are there."""
+    used = roles(recipe)
+    options = [entry.path for entry in fitting if entry.kind != "language pack" and entry.path not in used]
+    if not options:
+        return
+
+    def take(path: str | None) -> None:
+        now = state.recipe()
+        if path is not None:
+            name = ability_key(path, now.abilities)
+            state.set_recipe(now.model_copy(update={"abilities": {**now.abilities, name: new_ability(path)}}))
+
+    st.selectbox(
+        "Another ability",
+        options,
+        format_func=short_name,
+        placeholder="none",
+        help="Its weights are added beside the first ability's, with a γ of their own.",
+        **state.bound("models-another", None, take),
+    )
+
+
+def new_ability(path: str) -> Ability:
+    return Ability(pack=path) if path.endswith(".safetensors") else Ability(ability=path, alpha=1.0, beta=0.0)
+
+
+def ability_key(path: str, taken: Collection[str]) -> str:
+    """A short name for an ability in the recipe: `science` for science-en; with a number where that is taken."""
+    name = re.sub(r"\W+", "-", short_name(path).removesuffix("-en")).strip("-") or "ability"
+    return next(tried for n in count(1) if (tried := name if n == 1 else f"{name}-{n}") not in taken)
 
 
 def choose_languages(recipe: Recipe, fitting: list[Entry]) -> None:

@@ -24,7 +24,7 @@ LEGEND = (
 def k2_slider(recipe: Recipe, ability: str) -> None:
     field = f"abilities.{ability}.tensors.k2"
     st.slider(
-        "k2: the share of the candidate tensors that the rule keeps, lowest similarity first",
+        "k2: the share of the tensors that the rule keeps, least similar first",
         0.0,
         100.0,
         step=1.0,
@@ -109,8 +109,9 @@ def choose_many() -> None:
         if anatomy.layers > 1:
             last = anatomy.layers - 1
             st.slider("Layers", 0, last, (0, last), key="tensors-layers", width=240, on_change=state.acted)
-        st.button("Add them", key="tensors-add", on_click=shell.guarded(take), args=(True,))
-        st.button("Remove them", key="tensors-remove", on_click=shell.guarded(take), args=(False,))
+        with st.container(horizontal=True, width="content"):  # side by side on a phone, too
+            st.button("Add them", key="tensors-add", on_click=shell.guarded(take), args=(True,))
+            st.button("Remove them", key="tensors-remove", on_click=shell.guarded(take), args=(False,))
     rule = recipe.abilities[ability].tensors
     with st.container(horizontal=True):
         st.button(
@@ -185,8 +186,8 @@ def selection_table(selection) -> pd.DataFrame:
 
 shell.title(
     "Tensors",
-    "Where R(A) and R_Lang point the same way, the ability and the languages changed the same thing. "
-    "The ability is added only to the tensors kept here. Click a cell, drag over several, or click a name at the margin.",
+    "The ability is added only to the tensors kept here: where it and the languages changed different things. Click a cell, drag "
+    "over several, or click a name at the margin.",
 )
 recipe = shell.need_recipe()
 ability = shell.need_ability(recipe, "tensors-ability")

@@ -100,13 +100,16 @@ def _ranges() -> None:
         state.set_view(_VIEW, changed)
 
     labels = ("γ from", "γ to", "γ steps", "η from", "η to", "η steps")
-    with st.container(horizontal=True):
-        for i, label in enumerate(labels):
+    rows = [
+        st.container(horizontal=True, gap="small", width="content") for _ in range(2)
+    ]  # three beside each other on a phone
+    for i, label in enumerate(labels):
+        with rows[i // 3]:
             whole = "steps" in label
             kind = int if whole else float
             low, high, step = (1, limits.current().grid_steps, 1) if whole else (LOWEST, HIGHEST, 0.25)
             bound = state.bound(f"merge-grid-{i}", kind(wanted[i]), lambda entered, i=i: take(i, entered))
-            st.number_input(label, low, high, step=step, width=118, **bound)
+            st.number_input(label, low, high, step=step, width=108, **bound)
 
 
 def _redraw(bar, place, gammas: list[float], etas: list[float], work: filling.Filling, question: Question) -> None:

@@ -75,13 +75,11 @@ def _ranks(recipe: Recipe, rule: KeyNeuronRule, place: cells.Place, index: int, 
             rows.append(
                 {
                     "score": origin.title,
-                    "kind": origin.note,
                     "module": module,
-                    "importance": float(one["importance"]),
                     "rank": above + 1,
-                    "of": len(fellows),
-                    "key": int(one["key_neurons"]),
-                    "neurons": int(one["neurons"]),
+                    "key": f"{int(one['key_neurons'])} of {int(one['neurons'])}",
+                    "importance": float(one["importance"]),
+                    "kind": origin.note,
                 }
             )
     st.markdown("**Importance in every score**")
@@ -91,10 +89,12 @@ def _ranks(recipe: Recipe, rule: KeyNeuronRule, place: cells.Place, index: int, 
         hide_index=True,
         height=min(38 + 35 * len(rows), 318),
         column_config={
+            # the first columns are as narrow as they can be, so that a phone shows what counts
+            "score": st.column_config.TextColumn(width=78),
+            "module": st.column_config.TextColumn(width=82),
+            "rank": st.column_config.NumberColumn(width=52, help="1 is the most important unit of this layer's module"),
+            "key": st.column_config.TextColumn(width=76, help="how many of the unit's neurons are among the top k1 %"),
             "importance": st.column_config.NumberColumn(format="%.3g"),
-            "rank": st.column_config.NumberColumn(help="1 is the most important unit of this layer's module"),
-            "of": st.column_config.NumberColumn(help="units in this layer's module"),
-            "key": st.column_config.NumberColumn(help="how many of the unit's neurons are among the top k1 %"),
         },
     )
     for line in silent:

@@ -197,10 +197,26 @@ def test_models_choice_becomes_the_recipe(app):
     assert list(recipe_of(test).languages) == ["bn"]
     widget(test.multiselect, "models-languages").set_value(["models/lang-bn", "models/lang-sw"]).run()
     assert recipe_of(test).languages["sw"].checkpoint == "models/lang-sw"
-    widget(test.selectbox, "models-source").select("(none)").run()
+    widget(test.selectbox, "models-source-math").select("(none)").run()
     no_complaint(test)
     assert recipe_of(test).abilities["math"].source_language is None
     assert recipe_of(test).abilities["math"].beta == 0
+
+
+def test_a_second_ability_is_added_beside_the_first_and_taken_out_again(app):
+    test = app("models")
+    widget(test.multiselect, "models-languages").set_value(["models/lang-sw"]).run()
+    another = widget(test.selectbox, "models-another")
+    assert another.options == ["lang-bn"]  # what the recipe does not have yet
+    another.select("models/lang-bn").run()
+    no_complaint(test)
+    assert {name: one.ability for name, one in recipe_of(test).abilities.items()} == {
+        "math": "models/math-en",
+        "lang-bn": "models/lang-bn",
+    }
+    widget(test.selectbox, "models-ability-lang-bn").select("(none)").run()
+    no_complaint(test)
+    assert list(recipe_of(test).abilities) == ["math"]
 
 
 @pytest.mark.parametrize("page", PAGES)
