@@ -1,6 +1,7 @@
 """Random kills at random moments over merges and trainings, seeded; then every output is compared with an undisturbed run's.
 
-`python tests/jobs/chaos.py --kills 300` writes docs/reliability.md; tests/jobs/test_chaos.py does a few kills.
+`python tests/jobs/chaos.py --kills 300` writes docs/reliability.md after every job that has come to its end, so a run that was stopped has told
+the truth so far; the same command goes on with it. tests/jobs/test_chaos.py does a few kills.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from small_workspace import build_workspace
 
 from maet_core import jobs
 from maet_core.errors import JobError
+from maet_core.jobs.files import write_json
 from maet_core.jobs.outputs import leftovers
 from maet_core.jobs.processes import processes_of
 from maet_core.jobs.record import Run
@@ -37,22 +40,36 @@ PATIENCE_SECONDS = 600
 
 @dataclass
 class Tally:
-    """What happened: kills by (kind, victim), and everything that must not happen."""
+    """What happened: kills by "kind, victim", and everything that must not happen."""
 
+    rounds: int = 0  # jobs that have come to their end
+    seconds: float = 0.0
     kills: Counter = field(default_factory=Counter)
     attempts: Counter = field(default_factory=Counter)  # by kind
     outputs: Counter = field(default_factory=Counter)
     resumed_from_work: Counter = field(default_factory=Counter)  # attempts that began with unfinished work on disk
     wrong: list[str] = field(default_factory=list)
 
+    @classmethod
+    def load(cls, file: Path, told: dict) -> Tally:
+        """What an earlier run of the same seed and scale has left; empty if there is none."""
+        content = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        if content.pop("told", None) != told:
+            return cls()
+        return cls(**{name: Counter(value) if isinstance(value, dict) else value for name, value in content.items()})
+
+    def save(self, file: Path, told: dict) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"told": told, **vars(self)})
+
 
 class Chaos:
     """Two jobs at a time, a merge and a training, under kills. `scale` makes the models larger, so that kills hit the writing."""
 
-    def __init__(self, folder: Path, seed: int, scale: int = 1):
-        self.random = random.Random(seed)
+    def __init__(self, folder: Path, seed: int, scale: int = 1, tally: Tally | None = None):
+        self.seed = seed
         self.workspace = build_workspace(folder / "workspace", scale)
-        self.tally = Tally()
+        self.tally = tally or Tally()
         corpus = self.workspace / "corpora" / "lines.txt"
         corpus.parent.mkdir(exist_ok=True)
         corpus.write_text("".join(f"Line {number} of the text says {number * number}.\n\n" for number in range(120)))
@@ -102,10 +119,17 @@ class Chaos:
             files["training.json"] = json.dumps(told).encode()
         return files
 
-    def run(self, kills: int, seconds: float = float("inf")) -> Tally:
-        """Until that many kills have hit, or the time is over; each job is killed one to four times, then left in peace."""
-        until = time.monotonic() + seconds
+    def run(
+        self, kills: int, seconds: float = float("inf"), told: Callable[[Tally], None] = lambda tally: None
+    ) -> Tally:
+        """Until that many kills have hit, or the time is over; each job is killed one to four times, then left in peace.
+
+        `told` gets the tally after every job.
+        """
+        until, earlier, started = time.monotonic() + seconds, self.tally.seconds, time.monotonic()
         while sum(self.tally.kills.values()) < kills and time.monotonic() < until:
+            # a draw of its own for every job: a run that goes on does what an uninterrupted one would have done
+            self.random = random.Random(f"{self.seed} {self.tally.rounds}")
             kind = self.random.choices(KINDS, (3, 2))[0]
             run = self.submit(kind)
             self.tally.attempts[kind] += 1
@@ -113,7 +137,17 @@ class Chaos:
                 if sum(self.tally.kills.values()) < kills and not self._disturb(kind, run):
                     break
             self._finish(kind, run)
+            self.tally.rounds += 1
+            self.tally.seconds = earlier + time.monotonic() - started
+            told(self.tally)
         return self.tally
+
+    def stop(self) -> None:
+        """Ends what is under way: a job outlives whoever submitted it."""
+        for now in jobs.listed(self.workspace):
+            if now.name not in jobs.ENDED:
+                jobs.cancel(self.workspace, now.job.id)
+                jobs.wait(self.workspace, now.job.id, PATIENCE_SECONDS)
 
     def _disturb(self, kind: str, run: Run) -> bool:
         """One kill, and the job going again; False when it had ended before."""
@@ -133,7 +167,7 @@ class Chaos:
                     os.kill(process, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-        self.tally.kills[kind, victim] += 1
+        self.tally.kills[f"{kind}, {victim}"] += 1
         if victim == "supervisor" and self.random.random() < 0.5:
             self._refused(run)
             jobs.cancel(self.workspace, run.id)  # still reaches the worker
@@ -200,9 +234,9 @@ def _told(run: Run) -> int:
         return 0
 
 
-def report(tally: Tally, seed: int, seconds: float, scale: int) -> str:
+def report(tally: Tally, seed: int, scale: int) -> str:
     rows = [
-        f"| {kind} | " + " | ".join(str(tally.kills[kind, victim]) for victim in VICTIMS)
+        f"| {kind} | " + " | ".join(str(tally.kills[f"{kind}, {victim}"]) for victim in VICTIMS)
         + f" | {tally.attempts[kind]} | {tally.resumed_from_work[kind]} | {tally.outputs[kind]} |"
         for kind in KINDS
     ]  # fmt: skip
@@ -211,7 +245,7 @@ def report(tally: Tally, seed: int, seconds: float, scale: int) -> str:
     wrong = "".join(f"\n- {line}" for line in tally.wrong) or " none."
     return f"""# Reliability of background jobs
 
-Written by `make chaos` (seed {seed}, model scale {scale}, {seconds / 60:.0f} minutes). Merges and trainings run as jobs and are killed at
+Written by `make chaos` (seed {seed}, model scale {scale}, {tally.seconds / 60:.0f} minutes on a machine that does other work beside it). Merges and trainings run as jobs and are killed at
 random moments of their lives, one to four times each: the worker with SIGKILL, its supervisor with SIGKILL (half of the time the worker is then
 cancelled, else left to finish alone), both at once as when a machine stops, or a plain cancel. Whatever did not finish by itself is resumed.
 At the end every file of every output is compared, byte by byte, with the output of an undisturbed run.
@@ -234,14 +268,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scale", type=int, default=12)
     parser.add_argument("-o", "--output", type=Path, default=PROJECT / "docs" / "reliability.md")
+    parser.add_argument("--kept", type=Path, default=PROJECT / "build" / "chaos.json", help="what a stopped run leaves")
     told = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    started = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    about = {"seed": told.seed, "scale": told.scale}
+
+    def keep(tally: Tally) -> None:
+        tally.save(told.kept, about)
+        told.output.write_text(report(tally, **about), "utf-8")
+
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MAET_CACHE"] = f"{folder}/cache"
-        chaos = Chaos(Path(folder), told.seed, told.scale)
-        tally = chaos.run(told.kills, 60 * told.minutes)
-    told.output.write_text(report(tally, told.seed, time.monotonic() - started, told.scale), "utf-8")
+        chaos = Chaos(Path(folder), told.seed, told.scale, Tally.load(told.kept, about))
+        try:
+            tally = chaos.run(told.kills, 60 * told.minutes, keep)
+        except KeyboardInterrupt:
+            chaos.stop()
+            sys.exit(f"stopped; {told.output} tells what was seen until then, and the same command goes on")
+    told.kept.unlink(missing_ok=True)
     print(told.output, "clean" if not tally.wrong else tally.wrong)
     sys.exit(bool(tally.wrong))
 
