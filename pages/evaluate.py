@@ -78,7 +78,8 @@ def ask_form() -> None:
 
         def begin() -> None:
             workspace.new("results", name.strip())  # refuses names that are none, and a demonstration
-            started = jobs.submit(workspace.path, [*command, "--json"])
+            output = f"results/{name.strip()}"
+            started = jobs.submit(workspace.path, [*command, "--json"], output=output, grows=True)
             st.session_state["_my_evaluation"] = started.job.id
             state.set_view("result", name.strip())
 

@@ -129,8 +129,8 @@ def test_choices_are_scored(workspace, tmp_path):
 
 def test_words_are_compared_as_words(workspace, tmp_path):
     from maet_core.evaluation.engine import Reply
+    from maet_core.evaluation.items import Item
     from maet_core.evaluation.judging import judge_text
-    from maet_core.evaluation.tasks import Item
 
     item = Item("1", "bn", "?", "গরম জল")
     for text, strict, right in [("… #### গরম জল।", True, True), ("তাই\nগরম জল", False, True), ("গরম", False, False)]:
@@ -190,7 +190,7 @@ def test_two_models_of_one_name(workspace):
         subjects(workspace, "models/base", "models/base")
 
 
-def test_sigterm_leaves_what_was_answered(workspace, tmp_path):
+def test_one_writer_and_sigterm_leaves_what_was_answered(maet, workspace, tmp_path):
     task = workspace / "tasks" / "math.jsonl"
     command = [sys.executable, "-m", "maet_core", "evaluate", str(workspace / "models" / "base"), "--task", str(task)]
     command += ["--max-new-tokens", "200", "--batch-rows", "1", "-o", str(tmp_path / "r")]
@@ -199,6 +199,9 @@ def test_sigterm_leaves_what_was_answered(workspace, tmp_path):
     for line in process.stderr:
         if line.startswith("progress") and int(line.split()[1]) > 0:
             break
+    second = maet(*command[3:])
+    assert second.status == 2
+    assert "another process is writing it now" in second.stderr
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM

@@ -8,6 +8,7 @@ from small_workspace import build_workspace
 from maet_core.errors import Cancelled, InputError, OutputError
 from maet_core.evaluation.engine import answer
 from maet_core.evaluation.prompts import Protocol, build_prompt
+from maet_core.evaluation.results import alone
 from maet_core.evaluation.run import Ask
 from maet_core.evaluation.tasks import load_task
 from maet_core.generation import Decoding
@@ -242,3 +243,13 @@ def test_the_commands(maet, workspace, tmp_path):
     assert (told.status, "nothing to vary" in told.stderr) == (2, True)
     told = maet("sweep", recipe, *common, "--set", "gamma=1", "-o", tmp_path / "x")
     assert "expected one of the recipe's" in told.stderr
+
+
+@pytest.mark.parametrize(("command", "gamma"), [("sweep", "0:1:0.5"), ("tune", "0:1")])
+def test_two_on_one_folder(maet, workspace, tmp_path, command, gamma):
+    asked = ["--task", workspace / "tasks" / "math.jsonl", "--languages", "sw", "--gamma", gamma, "-o", tmp_path / "s"]
+    with alone(tmp_path / "s"):
+        told = maet(command, workspace / "recipes" / "demo.yaml", *asked)
+    assert told.status == 2
+    assert "another process is writing it now" in told.stderr
+    assert list((tmp_path / "s").iterdir()) == []

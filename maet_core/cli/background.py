@@ -13,12 +13,14 @@ from maet_core.cli.output import print_json
 from maet_core.errors import InputError
 
 
-def runs_as_job(output: str = "output", recipe: str = "") -> Callable[[click.Command], click.Command]:
+def runs_as_job(
+    output: str = "output", recipe: str = "", grows: bool = False
+) -> Callable[[click.Command], click.Command]:
     """Gives a command `--job`, `--engine`, `--gpus` and `--nodes`.
 
-    `output` names the parameter with what the command writes, whole or not at all ("" for a command that only prints); `recipe`
-    the one with a recipe's file, which is kept as it is now, so that a later change does not change the job. Such a command
-    needs the option `--relative-to`.
+    `output` names the parameter with what the command writes: whole or not at all, or a folder that `grows`. `recipe` names the one
+    with a recipe's file, which is kept as it is now, so that a later change does not change the job. Such a command needs the
+    option `--relative-to`.
     """
 
     def decorate(command: click.Command) -> click.Command:
@@ -30,7 +32,7 @@ def runs_as_job(output: str = "output", recipe: str = "") -> Callable[[click.Com
                     if value is not None:
                         raise click.UsageError(f"{name} is for --job")
                 return run(**told)
-            return _submit(command, told, output, recipe, engine or "local", gpus, nodes)
+            return _submit(command, told, output, recipe, grows, engine or "local", gpus, nodes)
 
         command.callback = callback
         command.params += [
@@ -57,7 +59,7 @@ def workspace_here(named: Path | None = None) -> Path:
 
 
 def _submit(
-    command: click.Command, told: dict, output: str, recipe: str, engine: str, gpus: int | None, nodes: int
+    command: click.Command, told: dict, output: str, recipe: str, grows: bool, engine: str, gpus: int | None, nodes: int
 ) -> None:
     from maet_core import jobs
 
@@ -76,11 +78,12 @@ def _submit(
         workspace_here(),
         ["maet", *words],
         folder=Path.cwd(),
-        output=told[output] if output else "",
+        output=told[output] or "",
         recipe=text,
         engine=engine,
         gpus=_gpus(str(told.get("device") or "cpu"), engine) if gpus is None else gpus,
         nodes=nodes,
+        grows=grows,
     )
     if told.get("as_json"):
         print_json(made.to_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -76,7 +76,7 @@ general_option = click.option(
 )
 
 
-@runs_as_job(output="")  # its folder grows answer by answer, so that it is there says nothing
+@runs_as_job(grows=True)
 @click.command(
     epilog="Example:  maet evaluate models/base recipes/demo.yaml --task demo-math --languages en,sw -o results/demo"
 )
@@ -127,10 +127,11 @@ def evaluate(models, general, harness, harness_tasks, reference, output, as_json
 
 def find_asks(tasks, languages, split, limit, style, shots, exemplars, chat, max_new_tokens, dtype, device, **decoding):
     """(asks, device, dtype) of the options above."""
+    from maet_core.evaluation.items import read_items
     from maet_core.evaluation.prompts import ROOM, Protocol, default_style
     from maet_core.evaluation.run import Ask
     from maet_core.evaluation.subjects import choose_dtype
-    from maet_core.evaluation.tasks import load_task, read_items
+    from maet_core.evaluation.tasks import load_task
     from maet_core.merging.run import choose_device
 
     if not tasks:
@@ -165,7 +166,7 @@ def _harness(models, harness: str, folder: Path | None, output: Path | None, as_
     import json
 
     from maet_core.evaluation.harness import run_harness
-    from maet_core.evaluation.results import write_whole
+    from maet_core.evaluation.results import alone, write_whole
     from maet_core.evaluation.subjects import choose_dtype, find_subjects
     from maet_core.merging.run import choose_device
 
@@ -174,14 +175,15 @@ def _harness(models, harness: str, folder: Path | None, output: Path | None, as_
     device = str(choose_device(asked["device"])[0])
     tasks = [task.strip() for task in harness.split(",") if task.strip()]
     told = []
-    for subject in find_subjects(models, device, choose_dtype(asked["dtype"], device)):
-        with subject.open() as (model, tokenizer):
-            figures, samples = run_harness(model, tokenizer, tasks, asked["batch_rows"], asked["limit"], folder)
-        told += [{"model": subject.label, **vars(figure)} for figure in figures]
-        if output is not None:
-            content = {"model": subject.to_json(), "figures": [vars(f) for f in figures], "samples": samples}
-            text = json.dumps(content, ensure_ascii=False, default=str, indent=1)
-            write_whole(output / f"{subject.label}.harness.json", text.encode())
+    with alone(output) if output else nullcontext():
+        for subject in find_subjects(models, device, choose_dtype(asked["dtype"], device)):
+            with subject.open() as (model, tokenizer):
+                figures, samples = run_harness(model, tokenizer, tasks, asked["batch_rows"], asked["limit"], folder)
+            told += [{"model": subject.label, **vars(figure)} for figure in figures]
+            if output is not None:
+                content = {"model": subject.to_json(), "figures": [vars(f) for f in figures], "samples": samples}
+                text = json.dumps(content, ensure_ascii=False, default=str, indent=1)
+                write_whole(output / f"{subject.label}.harness.json", text.encode())
     if as_json:
         print_json({"harness": told})
         return

@@ -11,7 +11,7 @@ from maet_core.cli.output import count, json_option, print_json, print_table, sh
 from maet_core.errors import InputError
 
 
-@runs_as_job(output="")
+@runs_as_job(grows=True)
 @click.command(
     epilog="Example:  maet reproduce --base models/base --ability corpora/math-en.txt --general corpora/general-en.txt "
     "--language sw=corpora/lang-sw.txt --language bn=corpora/lang-bn.txt --task demo-math -o results/table"

@@ -49,7 +49,7 @@ def _axes(coefficients: dict, chosen: tuple[str, ...], parse) -> dict:
     return axes
 
 
-@runs_as_job(output="")
+@runs_as_job(grows=True)
 @click.command(
     epilog="Example:  maet sweep recipes/demo.yaml --task demo-math:dev --languages sw,bn --gamma 0:2:0.25 --k2 50,75,100 -o results/gamma"
 )
@@ -92,7 +92,7 @@ def sweep(recipe, gamma, eta, mu, alpha, beta, k1, k2, method, chosen, general, 
     print_table(["", "right, %", "forgotten, nats/token", "against the recipe"], rows, right=(1, 2))
 
 
-@runs_as_job(output="")
+@runs_as_job(grows=True)
 @click.command(
     epilog="Example:  maet tune recipes/demo.yaml --task demo-math --languages sw,bn --trials 100 -o results/tuned"
 )

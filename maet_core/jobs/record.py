@@ -31,7 +31,8 @@ _ID = re.compile(r"^\d+-[\w.-]+$")
 
 @dataclass(frozen=True)
 class Job:
-    """The order. `folder` is where the command runs, `output` what it makes (absolute; "" if it only prints)."""
+    """The order. `folder` is where the command runs, `output` what it makes (absolute; "" if it only prints), whole or not at all
+    unless it `grows`."""
 
     id: str
     number: int
@@ -44,6 +45,7 @@ class Job:
     nodes: int = 1
     grace_seconds: float = 30.0
     submitted: str = ""  # by the wall clock, for people: nothing is computed from it
+    grows: bool = False  # the output is a folder of results, which one writer after the other adds to
 
     @property
     def kind(self) -> str:

@@ -95,11 +95,11 @@ def settle(run: Run, job: Job) -> State:
 
 def conclude(run: Run, job: Job, state: State, exit_status: int | None) -> None:
     """Says in `state` how the job ended. Outputs are whole or not there, so one that is there is a finished result, whatever
-    happened to the process after it; `submit` has made sure that it was not there before."""
+    happened to the process after it; `submit` has made sure that it was not there before. One that grows says nothing."""
     state.exit_status, state.rate, state.seconds_left = exit_status, 0.0, None
     killed = exit_status is None or exit_status < 0 or exit_status > 128 or was_told_to_stop(run, exit_status)
-    there = bool(job.output) and Path(job.output).exists()
-    if (exit_status == 0 and (there or not job.output)) or (killed and there):
+    there = bool(job.output) and not job.grows and Path(job.output).exists()
+    if (exit_status == 0 and (there or job.grows or not job.output)) or (killed and there):
         state.state, state.error = "done", ""
         state.done, state.total = max(state.done, state.total), max(state.done, state.total)
         sweep(job.output)

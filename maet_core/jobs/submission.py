@@ -29,12 +29,14 @@ def submit(
     gpus: int = 0,
     nodes: int = 1,
     grace_seconds: float = 30.0,
+    grows: bool = False,
 ) -> Status:
     """Starts `command` in the background and returns at once.
 
     `command` begins with "maet" (this installation) or with a program. "{run}" in its words is the run directory. `folder` is
     where it runs, the workspace if left out; `output` the file or directory that it makes, whole or not at all, so that no two
-    jobs make the same one and a finished one is never lost. `recipe` is the text of the recipe, kept as {run}/recipe.yaml.
+    jobs make the same one and a finished one is never lost. An output that `grows` may be there before: a folder of results that the
+    command adds to, one job at a time. `recipe` is the text of the recipe, kept as {run}/recipe.yaml.
     `gpus` (a node) wait for tickets on this machine. Raises JobError if the output is there already or another job is making it,
     if the engine is unknown or refuses, if more GPUs are wanted than there are.
     """
@@ -53,8 +55,10 @@ def submit(
     try:
         runs.mkdir(parents=True, exist_ok=True)
         with locked(runs / ".submit.lock"):  # two submits at once: one after the other
-            _refuse_taken(workspace, target)
-            run, lock = _make(runs, list(command), str(folder), target, recipe, engine, gpus, nodes, grace_seconds)
+            _refuse_taken(workspace, target, grows)
+            run, lock = _make(
+                runs, list(command), str(folder), target, recipe, engine, gpus, nodes, grace_seconds, grows
+            )
             launch(run, run.job(), lock)
     except OSError as error:
         raise JobError(
@@ -99,14 +103,14 @@ def _launch_on_cluster(run: Run, job: Job) -> None:
         raise
 
 
-def _refuse_taken(workspace: Path, output: str) -> None:
+def _refuse_taken(workspace: Path, output: str, grows: bool) -> None:
     if not output:
         return
     for run in all_runs(workspace):
         job = run.job()
         if job.output == output and (is_locked(run.output_lock(output)) or look(run).name not in ENDED):
             raise JobError(f"{output}: job {job.number} is making it; wait for it, cancel it, or choose another name")
-    if os.path.lexists(output):
+    if os.path.lexists(output) and not grows:
         raise JobError(f"{output}: exists already; choose another name or remove it first")
 
 
@@ -120,6 +124,7 @@ def _make(
     gpus: int,
     nodes: int,
     grace: float,
+    grows: bool,
 ) -> tuple[Run, int]:
     """The run directory, complete before it has its name, and its lock, held from its first moment."""
     number = turns.next_number(runs)
@@ -139,7 +144,7 @@ def _make(
         command = [word.replace("{run}", os.path.relpath(path, folder)) for word in command]
         job = Job(
             name, number, command, folder, output, "recipe.yaml" if recipe else "", engine, gpus, nodes, grace,
-            time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            time.strftime("%Y-%m-%dT%H:%M:%S%z"), grows,
         )  # fmt: skip
         write_json(part / "job.json", vars(job))
         Run(part).write(State(place=number))

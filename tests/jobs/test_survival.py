@@ -227,6 +227,24 @@ def test_two_submits_of_one_output_at_once(yard):
     assert yard.order() == ["a"]
 
 
+def test_two_jobs_on_one_folder_that_grows(yard):
+    """One writer at a time; that the folder is there already is no hindrance, and no sign of success."""
+    (yard.path / "out-a").mkdir()
+    command = ["sh", "-c", "touch up; while [ ! -e go ]; do sleep 0.02; done; exit $(cat go)"]
+
+    def submit():
+        return jobs.submit(yard.path, command, output="out-a", grows=True).job.id
+
+    first = submit()
+    wait_for((yard.path / "up").exists)
+    with pytest.raises(JobError, match="job 1 is making it"):
+        submit()
+    (yard.path / "go").write_text("1")
+    assert jobs.wait(yard.path, first, PATIENCE_SECONDS).name == "failed"
+    (yard.path / "go").write_text("0")
+    assert jobs.wait(yard.path, submit(), PATIENCE_SECONDS).name == "done"
+
+
 def test_two_resumes_at_once(yard):
     run = yard.start("a")
     yard.started("a")
