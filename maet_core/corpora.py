@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -65,27 +65,32 @@ def corpora_key(sources: Sequence[str], documents: int | None = None) -> str:
     return json.dumps(parts)
 
 
-def _rows(source: str) -> Iterator[Mapping[str, Any]]:
+def load_rows(name: str, config: str | None, split: str, **options: Any) -> Iterable[Mapping[str, Any]]:
+    """One split of a hub dataset (from its cache, where it is there), or of files of the format `name`. Raises what the library raises."""
     import datasets
 
-    path = Path(source).expanduser()
-    kind = _FORMATS.get(path.suffix.lower())
     # its bars and warnings would mix with ours; what goes wrong is raised, and told in one line
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(logging.CRITICAL)
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+    return datasets.load_dataset(name, config, split=split, **options)
+
+
+def _rows(source: str) -> Iterator[Mapping[str, Any]]:
+    path = Path(source).expanduser()
+    kind = _FORMATS.get(path.suffix.lower())
     try:
         if kind is not None:
             if not path.is_file():
                 raise InputError(f"{source}: no such file")
             options = {"sample_by": "paragraph"} if kind == "text" else {}
-            yield from datasets.load_dataset(kind, data_files=str(path), split="train", streaming=True, **options)
+            yield from load_rows(kind, None, "train", data_files=str(path), streaming=True, **options)
             return
         if path.exists():
             raise InputError(f"{source}: a corpus is a file of {', '.join(_FORMATS)}, or a hub dataset")
         name, _, rest = source.partition(":")
         config, _, split = rest.partition(":")
-        yield from datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
+        yield from load_rows(name, config or None, split or "train", streaming=True)
     except InputError:
         raise
     except Exception as error:  # readers of every format raise kinds of their own

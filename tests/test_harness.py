@@ -7,9 +7,10 @@ import pytest
 import torch
 import transformers
 
+from maet_core.evaluation.items import Item
 from maet_core.evaluation.prompts import Protocol
 from maet_core.evaluation.run import Ask, ask_items
-from maet_core.evaluation.tasks import Item, Task, load_task
+from maet_core.evaluation.tasks import Task, load_task
 
 pytest.importorskip("lm_eval")
 

@@ -31,13 +31,15 @@ def test_table_and_text_take_the_language_that_is_given():
         ("How many?", "1,250", "", "de"),
         ("Wie viele?", "3", "How many?", "de"),
     ]
+    (headed,) = read_questions(b"gloss\tquestion\nHow many?\tWie viele?\n", "x.tsv", "de")
+    assert (headed.question, headed.answer, headed.gloss) == ("Wie viele?", "", "How many?")
     text = read_questions("\ufeffEins?\n\nZwei?".encode(), "x.txt")
     assert [(q.question, q.answer, q.id) for q in text] == [("Eins?", "", "0001"), ("Zwei?", "", "0003")]
 
 
 def test_steps_before_the_answer_are_kept_apart():
     (found,) = read_questions(b'{"question": "?", "answer": "2 + 3 = 5\\n#### 5"}', "gsm8k.jsonl")
-    assert (found.answer, found.worked) == ("5", "2 + 3 = 5 #### 5")
+    assert (found.answer, found.worked) == ("5", "2 + 3 = 5\n#### 5")
 
 
 @pytest.mark.parametrize(

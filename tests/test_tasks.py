@@ -7,8 +7,9 @@ import pytest
 
 from maet_core.errors import InputError
 from maet_core.evaluation.baselines import baseline_verdicts
+from maet_core.evaluation.items import read_items
 from maet_core.evaluation.prompts import STYLES, Protocol, build_prompt, stop_texts
-from maet_core.evaluation.tasks import load_task, read_items
+from maet_core.evaluation.tasks import load_task
 
 MGSM = {
     "sw": "Bata hutaga mayai 16. Anauza 2?\t18\nNyumba ya $80,000?\t70,000\n",
@@ -59,6 +60,65 @@ def test_gsm8k_and_msvamp_by_their_fields(tmp_path):
     assert (found.languages, found.items[0].number) == (("sw",), 2)
 
 
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """No network, and empty caches."""
+    import datasets
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_mgsm_from_the_hub_s_cache(offline, mgsm):
+    """As the hub's client lays a dataset out: a commit by its name, and the files of that commit."""
+    commit, kept = "c" * 40, offline / "hub" / "datasets--juletxara--mgsm"
+    (kept / "snapshots" / commit).mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit)
+    for language in MGSM:
+        (mgsm / f"mgsm_{language}.tsv").rename(kept / "snapshots" / commit / f"mgsm_{language}.tsv")
+    task = load_task("mgsm", ["sw", "bn"])
+    assert [(item.language, int(item.number)) for item in task.items if item.id == "0002"] == [
+        ("sw", 70000),
+        ("bn", 70000),
+    ]
+    with pytest.raises(InputError, match=r"mgsm: .*cannot be had.*mgsm:FOLDER"):
+        load_task("mgsm", ["te"])
+
+
+def test_datasets_laid_out_as_on_the_hub(offline):
+    """`datasets` takes a folder of the dataset's name for it: configurations in the card, splits as Parquet."""
+    layouts = {
+        "openai/gsm8k": ("main", {"question": "1+1?", "answer": "1 + 1 = 2\n#### 2"}),
+        "Mathoctopus/MSVAMP": ("sw", {"m_query": "Moja na moja?", "response": 2.0}),
+    }
+    for name, (config, row) in layouts.items():
+        (offline / name).mkdir(parents=True)
+        pd.DataFrame([row]).to_parquet(offline / name / "test.parquet")
+        files = f"configs:\n- config_name: {config}\n  data_files:\n  - split: test\n    path: test.parquet\n"
+        (offline / name / "README.md").write_text(f"---\n{files}---\n")
+    (item,) = load_task("gsm8k").items
+    assert (item.language, item.answer, item.worked) == ("en", "2", "1 + 1 = 2\n#### 2")
+    (item,) = load_task("msvamp", ["sw"]).items
+    assert (item.language, item.question, item.number) == ("sw", "Moja na moja?", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mgsm", r"mgsm: .*cannot be had from the hub.*cache no network.*mgsm:FOLDER"),
+        ("msvamp", r"msvamp: .*cannot be had from the hub.*cache no network.*msvamp:FOLDER"),
+        ("gsm8k", r"gsm8k: .*cannot be had from the hub.*cache no network.*gsm8k:FILE"),
+    ],
+)
+def test_without_network_and_cache_it_says_what_to_do(offline, name, says):
+    with pytest.raises(InputError, match=says) as caught:
+        load_task(name)
+    assert "\n" not in str(caught.value)
+
+
 def test_demo_task_and_its_splits():
     task = load_task("demo-math", ["sw", "en"], limit=5)
     assert task.languages == ("sw", "en")
@@ -104,7 +164,9 @@ def test_tables_and_parquet(tmp_path):
         ("a.jsonl", "nonsense\n", "line 1: not valid JSON"),
         ("a.jsonl", '{"question": "x", "choices": ["a", "b"], "answer": "z"}\n', "is none of the 2 choices"),
         ("a.jsonl", "", "holds no question"),
-        ("a.tsv", "one\ttwo\tthree\n", "3 columns, expected 2"),
+        ("a.tsv", "one\ttwo\tthree\tfour\n", "4 columns, expected question, answer"),
+        ("a.tsv", "question\tanswer\n1\t2\t3\n", "line 2: 3 columns, expected 2"),
+        ("a.jsonl", '{"question": "x", "answer": [1]}\n', "answer is list, expected text or a number"),
         ("a.txt", "x", "questions come as .jsonl"),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from maet_core.evaluation.extraction import numbers
-from maet_core.evaluation.tasks import Item
+from maet_core.evaluation.items import Item
 
 
 def always_add(question: str, language: str) -> Decimal | None:

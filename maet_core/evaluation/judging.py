@@ -8,8 +8,8 @@ from typing import Any
 
 from maet_core.evaluation.engine import Reply
 from maet_core.evaluation.extraction import MARK, extract
+from maet_core.evaluation.items import Item
 from maet_core.evaluation.likelihood import Likelihood
-from maet_core.evaluation.tasks import Item
 
 
 def judge_text(item: Item, prompt: str, reply: Reply) -> dict[str, Any]:

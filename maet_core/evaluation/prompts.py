@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 
 from maet_core.errors import InputError
 from maet_core.evaluation.extraction import MARK
+from maet_core.evaluation.items import Item
 from maet_core.evaluation.languages import words
-from maet_core.evaluation.tasks import Item, Task
+from maet_core.evaluation.tasks import Task
 
 Style = Literal["own", "direct", "cot-en", "cot-native"]
 STYLES: tuple[str, ...] = get_args(Style)

@@ -14,11 +14,12 @@ from maet_core.corpora import read_corpus
 from maet_core.errors import InputError, OutputError
 from maet_core.evaluation import engine, likelihood
 from maet_core.evaluation.baselines import baseline_verdicts
+from maet_core.evaluation.items import Item
 from maet_core.evaluation.judging import judge_choice, judge_text
 from maet_core.evaluation.prompts import Protocol, build_prompt, stop_texts
 from maet_core.evaluation.results import Cell, Evaluation, Journal, TextLoss, alone, cell_name, write_table
 from maet_core.evaluation.subjects import Subject
-from maet_core.evaluation.tasks import Item, Task
+from maet_core.evaluation.tasks import Task
 from maet_core.generation import Decoding
 from maet_core.inspection.losses import answer_losses
 from maet_core.progress import Halted, Progress, tell

@@ -1,4 +1,4 @@
-"""What is asked: tasks by name, and the field layouts of the files they come in.
+"""What is asked: tasks by name.
 
 demo-math[:dev]          problems that come with the project; so every tasks/NAME.jsonl of the demo
 mgsm[:FOLDER]            from the hub, or a folder of mgsm_LANG.tsv: no header, question and answer
@@ -9,69 +9,18 @@ FILE or FOLDER           JSONL, TSV, CSV or Parquet with columns for question an
 
 from __future__ import annotations
 
-import csv
-import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import xxhash
 
 from maet_core.errors import InputError
-from maet_core.evaluation.choices import find_choices
-from maet_core.evaluation.extraction import final_answer
+from maet_core.evaluation.items import MSVAMP_LANGUAGES, SUFFIXES, Item, item_of, read_items
 
 DEMO_TASKS = Path(__file__).resolve().parents[2] / "assets" / "demo" / "tasks"
-UNKNOWN_LANGUAGE = "und"  # ISO 639-2: undetermined
 MGSM_LANGUAGES = ("bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")
-# MSVAMP's files are named by the English name of their language
-MSVAMP_LANGUAGES = {
-    "bn": "Bengali",
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "ja": "Japanese",
-    "ru": "Russian",
-    "sw": "Swahili",
-    "th": "Thai",
-    "zh": "Chinese",
-}
-QUESTION = ("question", "m_query", "query", "problem", "input", "premise", "sentence")
-ANSWER = ("answer_number", "answer", "response", "target", "label", "output")
-_SUFFIXES = (".jsonl", ".json", ".tsv", ".csv", ".parquet")
-
-
-@dataclass(frozen=True)
-class Item:
-    """One question. `answer` is the known one; `prompt` how the task itself puts it, `worked` an answer with its steps.
-
-    With `choices`, `gold` is the index of the right one. The same question in several languages has the same `problem`.
-    """
-
-    id: str
-    language: str
-    question: str
-    answer: str
-    prompt: str = ""
-    worked: str = ""
-    gloss: str = ""
-    split: str = ""
-    choices: tuple[str, ...] = ()
-    gold: int = -1
-
-    @property
-    def problem(self) -> str:
-        return self.id.removesuffix(f"-{self.language}")
-
-    @cached_property
-    def number(self) -> Decimal | None:
-        """The answer as a number; None where it is none. Known answers are written with thousands commas or plain."""
-        return final_answer(self.answer)
 
 
 @dataclass(frozen=True)
@@ -122,7 +71,7 @@ def load_task(name: str, languages: Iterable[str] = (), split: str | None = None
     elif kind == "gsm8k":
         label, rows = (
             "gsm8k",
-            read_items(Path(place), "en") if place else _hub_rows("openai/gsm8k", "main", split, "en"),
+            read_items(Path(place), "en") if place else _hub_rows("openai/gsm8k", "main", split, "en", "gsm8k:FILE"),
         )
     else:
         path = Path(name).expanduser()
@@ -168,9 +117,9 @@ def _folder(place: str, pattern: str) -> list[Item]:
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise InputError(f"{place}: no such folder of questions")
-    files = [file for file in sorted(folder.glob(pattern)) if file.suffix in _SUFFIXES]
+    files = [file for file in sorted(folder.glob(pattern)) if file.suffix in SUFFIXES]
     if not files:
-        raise InputError(f"{place}: holds no {pattern if pattern != '*' else 'file of ' + ', '.join(_SUFFIXES)}")
+        raise InputError(f"{place}: holds no {pattern if pattern != '*' else 'file of ' + ', '.join(SUFFIXES)}")
     return [item for file in files for item in read_items(file)]
 
 
@@ -185,7 +134,8 @@ def _mgsm_from_hub(languages: tuple[str, ...]) -> list[Item]:
             path = hf_hub_download("juletxara/mgsm", f"mgsm_{language}.tsv", repo_type="dataset")
         except Exception as error:  # the hub's client raises kinds of its own
             raise InputError(
-                f"mgsm: cannot be had from the hub ({_one_line(error)}); name a folder of its TSV files: mgsm:FOLDER"
+                f"mgsm: juletxara/mgsm cannot be had from the hub ({_one_line(error)}); once it is in the hub's cache no network is needed, or name "
+                "a folder of its TSV files: mgsm:FOLDER"
             ) from error
         rows += read_items(Path(path))
     return rows
@@ -200,127 +150,21 @@ def _msvamp_from_hub(languages: tuple[str, ...]) -> list[Item]:
     return [
         item
         for language in languages or MSVAMP_LANGUAGES
-        for item in _hub_rows("Mathoctopus/MSVAMP", language, "test", language)
+        for item in _hub_rows("Mathoctopus/MSVAMP", language, "test", language, "msvamp:FOLDER")
     ]
 
 
-def _hub_rows(dataset: str, config: str, split: str | None, language: str) -> list[Item]:
-    from datasets import load_dataset
+def _hub_rows(dataset: str, config: str, split: str | None, language: str, instead: str) -> list[Item]:
+    from maet_core.corpora import load_rows
 
     try:
-        rows = load_dataset(dataset, config, split=split or "test")
+        rows = list(load_rows(dataset, config, split or "test"))
     except Exception as error:  # of many kinds
         raise InputError(
-            f"{dataset}: cannot be had from the hub ({_one_line(error)}); name a file or folder that holds it instead"
+            f"{instead.partition(':')[0]}: {dataset} cannot be had from the hub ({_one_line(error)}); once it is in the hub's cache no network is "
+            f"needed, or name your own: {instead}"
         ) from error
-    return [_item(row, number, language, f"{dataset} {config}") for number, row in enumerate(rows, 1)]
-
-
-def read_items(path: Path, language: str = "") -> list[Item]:
-    """The questions of a file, in the language that a row names, that its name ends in, or `language`."""
-    language = language or _language_of(path)
-    return [_item(row, number, language, str(path)) for number, row in _rows(path)]
-
-
-def _rows(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    """Numbered rows. Raises InputError naming file and line."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file of questions")
-    if path.suffix == ".parquet":
-        import pandas as pd
-
-        yield from enumerate(pd.read_parquet(path).to_dict("records"), 1)
-        return
-    if path.suffix not in _SUFFIXES:
-        raise InputError(f"{path}: questions come as {', '.join(_SUFFIXES)}")
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text ({error})") from error
-    yield from (_json_rows(path, text) if path.suffix in (".json", ".jsonl") else _table_rows(path, text))
-
-
-def _json_rows(path: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    if text.lstrip().startswith("["):
-        try:
-            rows = list(enumerate(json.loads(text), 1))
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error})") from error
-    else:
-        rows = []
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                try:
-                    rows.append((number, json.loads(line)))
-                except ValueError as error:
-                    raise InputError(f"{path} line {number}: not valid JSON ({error})") from error
-    for number, row in rows:
-        if not isinstance(row, dict):
-            raise InputError(f"{path} line {number}: expected an object with question and answer")
-        yield number, row
-
-
-def _table_rows(path: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    """TSV without quoting (as MGSM is), CSV with. Two columns without a header are question and answer."""
-    if path.suffix == ".tsv":
-        lines = [line.rstrip("\r").split("\t") for line in text.split("\n")]
-    else:
-        lines = list(csv.reader(text.splitlines(keepends=True)))
-    header = [name.strip().lower() for name in lines[0]] if lines else []
-    if set(header) & set(QUESTION) and len(set(header)) == len(header):
-        names, start = header, 2
-        lines = lines[1:]
-    else:
-        names, start = ["question", "answer"], 1
-    for number, cells in enumerate(lines, start):
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) != len(names):
-            raise InputError(f"{path} line {number}: {len(cells)} columns, expected {len(names)} ({', '.join(names)})")
-        yield number, dict(zip(names, cells, strict=True))
-
-
-def _item(row: Mapping[str, Any], number: int, language: str, origin: str) -> Item:
-    fields = {str(key).lower(): value for key, value in row.items()}
-    question = next((name for name in QUESTION if _text(fields.get(name))), None)
-    if question is None:
-        raise InputError(
-            f"{origin} line {number}: no question; expected a column {', '.join(QUESTION[:4])}, found {', '.join(fields)}"
-        )
-    language = _text(fields.get("language")) or _text(fields.get("lang")) or language or UNKNOWN_LANGUAGE
-    text = {name: _text(fields.get(name)) for name in ("prompt", "worked", "gloss", "split")}
-    shared = {"id": _text(fields.get("id")) or f"{number:04d}", "language": language, **text}
-    if (found := find_choices(fields, f"{origin} line {number}")) is not None:
-        choices, gold = found
-        asked = "\n".join(filter(None, (_text(fields.get("flores_passage")), _text(fields[question]))))
-        return Item(**shared, question=asked, answer=choices[gold], choices=choices, gold=gold)
-    answer = next((name for name in ANSWER if _text(fields.get(name))), None)
-    if answer is None:
-        raise InputError(
-            f"{origin} line {number}: no answer; expected a column {', '.join(ANSWER[:4])}, found {', '.join(fields)}"
-        )
-    known = _text(fields[answer])
-    if "####" in known:  # GSM8K: the steps, then the answer
-        shared["worked"] = shared["worked"] or known
-        known = known.rpartition("####")[2].strip()
-    elif answer == "answer_number":
-        shared["worked"] = shared["worked"] or _text(fields.get("answer"))
-    return Item(**shared, question=_text(fields[question]), answer=known)
-
-
-def _text(value: Any) -> str:
-    if value is None or value != value:  # a missing number of a table is NaN
-        return ""
-    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-def _language_of(path: Path) -> str:
-    """`sw` for mgsm_sw.tsv, and for test_Swahili.json; empty where the name does not say it."""
-    end = re.split(r"[_.-]", path.stem)[-1]
-    by_name = {name.lower(): code for code, name in MSVAMP_LANGUAGES.items()}
-    if end.lower() in by_name:
-        return by_name[end.lower()]
-    return end.lower() if re.fullmatch(r"[a-z]{2}", end.lower()) and end != path.stem else ""
+    return [item_of(row, number, language, f"{dataset} {config} row {number}") for number, row in enumerate(rows, 1)]
 
 
 def _one_line(error: Exception) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from maet_core.evaluation.items import Item
 from maet_core.evaluation.run import Ask, ask_items, general_texts
 from maet_core.evaluation.subjects import DTYPES
-from maet_core.evaluation.tasks import Item
 from maet_core.inspection.losses import Losses, answer_losses
 from maet_core.live import LiveModel
 from maet_core.progress import Halted, Progress

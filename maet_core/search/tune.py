@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from maet_core.errors import InputError
+from maet_core.evaluation.items import Item
 from maet_core.evaluation.results import Evaluation, alone
 from maet_core.evaluation.run import Ask, evaluate
 from maet_core.evaluation.subjects import live_subject
-from maet_core.evaluation.tasks import Item, Task
+from maet_core.evaluation.tasks import Task
 from maet_core.live import LiveModel
 from maet_core.progress import Halted, Progress, tell
 from maet_core.recipe import Recipe
