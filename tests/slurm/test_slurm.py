@@ -170,10 +170,10 @@ def train(output: str, steps: int = 12) -> list[str]:
 def freeze(run: Run) -> None:
     """Stops the training where it is; what Slurm sends before SIGTERM lets it go on."""
     for process in processes_of(run.path):
-        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        words = [word for word in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0") if word != b"-u"]
         if words[1:4] == [b"-m", b"maet_core", b"train"]:
             os.kill(process, signal.SIGSTOP)
-            return
+            return  # of several, the others wait for this one
     raise AssertionError("no training runs")
 
 
@@ -181,19 +181,23 @@ def weights(path) -> bytes:
     return (path / "model.safetensors").read_bytes()
 
 
-def test_preempted_and_requeued_it_goes_on_from_its_state(workspace, submit, settings, slurm):
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_preempted_and_requeued_it_goes_on_from_its_state(workspace, submit, settings, slurm, nodes):
+    """With two nodes there is a torchrun on each, and all of it is told to stop."""
     settings(cpus=2, memory="2000M")
-    steps = 400  # enough of them that it is still training when its state is seen
-    run = submit(train("models/preempted", steps), output="models/preempted")
-    state = workspace / "models" / ".preempted.training" / "state.json"
+    steps = 400 // nodes  # enough of them that it is still training when its state is seen
+    told = [*train(f"models/preempted-{nodes}", steps), "--accumulate", str(nodes)]
+    run = submit(told, output=f"models/preempted-{nodes}", nodes=nodes)
+    state = workspace / "models" / f".preempted-{nodes}.training" / "state.json"
     wait_for(state.exists)
     freeze(run)  # it must not finish before it is preempted
     settings(cpus=2, memory="2000M", partition="urgent")
-    urgent = submit(["sh", "-c", "while [ ! -e urgent-go ]; do sleep 0.1; done"], nodes=2)
+    go = workspace / f"urgent-go-{nodes}"
+    urgent = submit(["sh", "-c", f"while [ ! -e {go} ]; do sleep 0.1; done"], nodes=2)
     wait_for(lambda: name(urgent) == "running")
     wait_for(lambda: name(run) == "queued")
     assert state.exists()
-    (workspace / "urgent-go").touch()
+    go.touch()
     assert ended(urgent).name == "done"
     number = wait_for(lambda: slurm("squeue", "--noheader", f"--name={run.engine_name}", "--format=%i"))
     subprocess.run(["scontrol", "update", f"jobid={number}", "StartTime=now"], check=True)  # it would wait two minutes
@@ -202,9 +206,11 @@ def test_preempted_and_requeued_it_goes_on_from_its_state(workspace, submit, set
     again = (run.path / "log.txt").read_text().split("--- attempt 2")[1]
     assert f"progress {steps} {steps}" in again
     assert f"progress 1 {steps}" not in again
-    calm = jobs.submit(workspace, train("models/calm", steps), output="models/calm")
-    assert jobs.wait(workspace, calm.job.id, PATIENCE_SECONDS).name == "done"
-    assert weights(workspace / "models/preempted") == weights(workspace / "models/calm")
+    settings(cpus=2, memory="2000M")
+    told[told.index("-o") + 1] = f"models/calm-{nodes}"
+    calm = submit(told, output=f"models/calm-{nodes}", nodes=nodes)
+    assert ended(calm).name == "done", ended(calm).state.error
+    assert weights(workspace / f"models/preempted-{nodes}") == weights(workspace / f"models/calm-{nodes}")
 
 
 def test_two_nodes_train_what_one_process_trains(workspace, submit):
