@@ -86,6 +86,9 @@ def test_the_whole_table(workspace, tmp_path, monkeypatch):
     assert len(found.cells) == 3 * len(labels)
     assert (tmp_path / "r" / "table.csv").is_file()
     assert "maet-random-tensors" in (tmp_path / "r" / "math.tex").read_text()
+    took = running.costs(tmp_path / "r")
+    assert list(took) == done
+    assert all(row["seconds"] >= 0 for row in took.values())
     recipes = {
         name: Recipe.load(tmp_path / "r" / "recipes" / f"{name}.yaml") for name in ("maet", "maet-random-tensors")
     }

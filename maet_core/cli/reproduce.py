@@ -64,7 +64,7 @@ def reproduce(languages, output, only_plan, as_json, **told) -> None:
     """
     from maet_core.cli.evaluate import print_evaluation, read_general, to_json
     from maet_core.reproduction.plan import Order, make_plan
-    from maet_core.reproduction.run import is_done, measure_speed
+    from maet_core.reproduction.run import costs, is_done, measure_speed
     from maet_core.reproduction.run import reproduce as run
 
     corpora = {language: _absolute(source) for language, source in read_general(languages).items()}
@@ -109,10 +109,16 @@ def reproduce(languages, output, only_plan, as_json, **told) -> None:
         return
     with shown_progress() as progress:
         found = run(plan, progress)
+    took = costs(output)
     if as_json:
-        print_json({"cost": cost, **to_json(found, found.labels[0], output)})
-    else:
-        print_evaluation(found, found.labels[0])
+        print_json({"cost": cost, "took": took, **to_json(found, found.labels[0], output)})
+        return
+    print_evaluation(found, found.labels[0])
+    rows = [
+        [name, _time(hours[name]), _time(row["seconds"] / 3600), _time(row["processor_seconds"] / 3600)]
+        for name, row in took.items()
+    ]
+    print_table(["step", "said", "took", "of all cores"], rows, right=(1, 2, 3))
 
 
 def _absolute(source: str) -> str:
@@ -126,4 +132,6 @@ def _absolute(source: str) -> str:
 
 
 def _time(hours: float) -> str:
+    if hours < 1 / 30:
+        return f"{3600 * hours:.0f} s"
     return f"{60 * hours:.0f} min" if hours < 1.5 else f"{hours:.1f} h"

@@ -23,6 +23,7 @@ from maet_core.reproduction.plan import Plan, Step
 from maet_core.selection import measure
 from maet_core.sources import Sources
 
+COSTS = "costs.jsonl"
 UTILISATION = 0.35  # what training reaches of the speed of bare matrix products
 
 
@@ -72,12 +73,36 @@ def reproduce(plan: Plan, progress: Progress | None = None, halted: Halted | Non
             if step.kind == "evaluate":
                 _write_recipes(plan)
             step.output.parent.mkdir(parents=True, exist_ok=True)
+            started, before = time.monotonic(), _processor_seconds()
             _run(step, progress)
+            _note(folder, step, time.monotonic() - started, _processor_seconds() - before)
         found = Evaluation.load(plan.steps[-1].output)
         for task in found.tasks:
             write_whole(folder / f"{task.replace(':', '-')}.tex", report.to_latex(found, task).encode())
         write_whole(folder / "table.csv", report.to_csv(found).encode())
     return found
+
+
+def costs(folder: Path) -> dict[str, dict[str, float]]:
+    """What each finished step took, by its name: `seconds` by the clock, `processor_seconds` of all cores together.
+
+    Of a step that was stopped and went on, its last part.
+    """
+    path = folder / COSTS
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    return {row.pop("step"): row for row in rows}
+
+
+def _note(folder: Path, step: Step, seconds: float, processor_seconds: float) -> None:
+    row = {"step": step.name, "seconds": round(seconds, 1), "processor_seconds": round(processor_seconds, 1)}
+    with (folder / COSTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _processor_seconds() -> float:
+    """Of all processes that this one has started and seen end."""
+    told = os.times()
+    return told.children_user + told.children_system
 
 
 def _check_room(folder: Path, left: list[Step], plan: Plan) -> None:
