@@ -23,26 +23,31 @@ Row = tuple[Difference, KeyNeurons | None]
 
 @dataclass(frozen=True)
 class KeySlice:
-    """`positions` (uint32) of the key neurons' parameters in the flattened tensor; there `base`, float32, and one row of `changes`,
-    float32 [rows, positions], for everything that a recipe can add to the tensor, in the order of addition."""
+    """`positions` (uint32) of the key neurons' parameters in the flattened tensor; there the `base`, and in `added` [rows, positions] one
+    row for everything that a recipe can add to the tensor, in the order of addition. Where all of it is stored as bf16 weights, these
+    are kept (bits); else the base in float32, and differences to it."""
 
     positions: np.ndarray
     base: np.ndarray
-    changes: np.ndarray
+    added: np.ndarray
 
     @property
     def nbytes(self) -> int:
-        return self.positions.nbytes + self.base.nbytes + self.changes.nbytes
+        return self.positions.nbytes + self.base.nbytes + self.added.nbytes
 
     def write(self, coefficients: np.ndarray, out: np.ndarray, code: str) -> bool:
         """Puts θ_o + Σ_k c_k · change_k into the flat tensor `out` of dtype `code` (bf16: as bits). Returns whether all values fit."""
-        if code == "BF16":
-            return bool(kernels.scatter_bf16(self.base, self.changes, coefficients, self.positions, out))
-        total = np.zeros_like(self.base)
-        for coefficient, change in zip(coefficients, self.changes, strict=True):
+        if code == "BF16" and self.base.dtype == np.uint16:
+            return bool(kernels.scatter_bf16(self.base, self.added, coefficients, self.positions, out))
+        base, changes = self.base, self.added
+        if base.dtype == np.uint16:
+            base = widened(base, "", "", 0, np.dtype(np.float32))
+            changes = [widened(row, "", "", 0, np.dtype(np.float32)) - base for row in changes]
+        total = np.zeros_like(base)
+        for coefficient, change in zip(coefficients, changes, strict=True):
             kernels.add_difference(total, change, coefficient)
-        kernels.finish(self.base, total)
-        values, _, fits = rounded(total, self.base, code)
+        kernels.finish(base, total)
+        values, _, fits = rounded(total, base, code)
         out[self.positions] = values
         return fits
 
@@ -73,32 +78,41 @@ def coefficients_of(addends: list[Addend] | list[WeightedVector], rows: list[Row
 def key_slice(sources: Sources, name: str, keys: KeyNeurons, rows: Sequence[Row]) -> KeySlice | None:
     """Reads a tensor and keeps its key neurons; None where they are so many that they are not worth it."""
     info = sources.base.tensors[name]
-    positions, bases, changes = [], [], []
+    positions, bases, added = [], [], []
     found, limit = 0, LARGEST_SHARE * info.numel
     if info.numel >= 1 << 32:
         return None
+    parts = {part for part, _ in rows}
+    plain = {info.code, *(part.code(name) for part in parts)} == {"BF16"}
+    plain = plain and not any(part.holds_difference(name) for part in parts)
     for start in range(0, info.numel, kernels.CHUNK_ELEMENTS):
         stop = min(start + kernels.CHUNK_ELEMENTS, info.numel)
         stored = sources.base.values(name, start, stop)
         base = widened(stored, sources.base.source, name, start, np.dtype(np.float32))
-        read: dict[Difference, np.ndarray] = {part: part.values(name, start, stop, base) for part, _ in rows}
-        there = np.flatnonzero(keys.chosen(name, start, stop, read.get))
+        changes: dict[Difference, np.ndarray] = {part: part.values(name, start, stop, base) for part in parts}
+        there = np.flatnonzero(keys.chosen(name, start, stop, changes.get))
         found += there.size
         if found > limit:
             return None
+        if plain:
+            unchanged = stored[there]
+            values = {part: part.stored(name, start, stop, base.dtype)[0][there] for part in parts}
+        else:
+            unchanged = np.zeros(there.size, np.float32)
+            values = {part: changes[part][there] for part in parts}
         masks = {
-            other: other.chosen(name, start, stop, read.get)[there] for _, other in rows if other not in (None, keys)
+            other: other.chosen(name, start, stop, changes.get)[there] for _, other in rows if other not in (None, keys)
         }
         positions.append((there + start).astype(np.uint32))
-        bases.append(base[there])
-        changes.append(
+        bases.append(stored[there] if plain else base[there])
+        added.append(
             [
-                np.where(masks[other], read[part][there], 0) if other in masks else read[part][there]
+                np.where(masks[other], values[part], unchanged) if other in masks else values[part]
                 for part, other in rows
             ]
         )
     return KeySlice(
         np.concatenate(positions),
         np.concatenate(bases),
-        np.stack([np.concatenate([chunk[row] for chunk in changes]) for row in range(len(rows))]),
+        np.stack([np.concatenate([chunk[row] for chunk in added]) for row in range(len(rows))]),
     )

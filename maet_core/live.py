@@ -158,13 +158,14 @@ class LiveModel:
 
     def _make_slices(self, sources: Sources, wanted: list[_SliceKey]) -> None:
         """Those that are not there yet, as far as there is room."""
-        missing = []
+        missing, before = [], self._room
         for name, keys, rows in wanted:
-            expected = keys.counts.get(name, 0) * 4 * (2 + len(rows))
-            if (name, keys, rows) not in self._slices and expected <= self._room:
+            most = keys.counts.get(name, 0) * 4 * (2 + len(rows))
+            if (name, keys, rows) not in self._slices and most <= self._room:
                 missing.append((name, keys, rows))
-                self._room -= expected
+                self._room -= most
         made = each(missing, lambda key: key_slice(sources, *key), "reading")
+        self._room = before - sum(part.nbytes for part in made if part)
         self._slices |= dict(zip(missing, made, strict=True))
 
     def _drop_slices(self, sources: Sources) -> None:

@@ -362,26 +362,28 @@ def compare_bf16(values, base):
 
 
 @_jit
-def scatter_bf16(base, changes, coefficients, positions, out):
-    """Puts base + Σ_k c_k · change_k, rounded to bf16, at these positions of `out` (bits); where the sum is zero, the base. float32
-    in, changes of shape [k, positions]. Returns whether all values are finite."""
+def scatter_bf16(base_bits, weight_bits, coefficients, positions, out):
+    """θ_o + Σ_k c_k · (θ_k − θ_o) at these positions of `out`: bf16 bits in and out, θ_k in the rows of `weight_bits`, the order of
+    additions that of k; where the sum is zero, the base. Returns whether all values are finite."""
     total = np.empty(_BLOCK, np.float32)
     bits = np.empty(_BLOCK, np.uint16)
     largest = np.uint16(0)
     for first in range(0, positions.size, _BLOCK):
         length = min(_BLOCK, positions.size - first)
+        base = base_bits[first : first + length]
         total[:] = np.float32(0)
         for k in range(coefficients.size):
-            change = changes[k, first : first + length]
+            weights = weight_bits[k, first : first + length]
             coefficient = coefficients[k]
             for i in range(length):
-                total[i] += coefficient * change[i]
-        ours = base[first : first + length]
+                total[i] += coefficient * (_widened(weights[i]) - _widened(base[i]))
         for i in range(length):
-            bits[i] = _narrowed(ours[i] if total[i] == np.float32(0) else ours[i] + total[i])
-        for i in range(length):
+            rounded = _narrowed(_widened(base[i]) + total[i])
+            bits[i] = base[i] if total[i] == np.float32(0) else rounded
             largest = _larger_magnitude(largest, bits[i])
-            out[positions[first + i]] = bits[i]
+        there = positions[first : first + length]
+        for i in range(length):
+            out[there[i]] = bits[i]
     return largest < 0x7F80
 
 
