@@ -71,6 +71,7 @@ class Question:
     worked: str = ""
     split: str = ""
     pinned: bool = False
+    task: str = ""  # the name of its file
 
     @property
     def problem(self) -> str:
@@ -326,6 +327,7 @@ def _question(path: Path, number: int, line: str) -> Question:
             question=question,
             prompt=str(row.get("prompt") or question),
             pinned=bool(row.get("pinned")),
+            task=path.stem,
             **text,
         )
     except (ValueError, KeyError, AttributeError, TypeError) as error:

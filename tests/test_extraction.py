@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from maet_core.evaluation import extract, final_answer, is_right
+from maet_core.evaluation import extract, final_answer, is_right, stated
 from maet_core.evaluation.extraction import numbers
 
 SPOKEN = [
@@ -44,6 +44,28 @@ def test_no_number(text):
 def test_unknown_answer_is_neither_right_nor_wrong():
     assert is_right("7", "") is None
     assert is_right("it is 7.0", "7") is True
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("45 < 62 #### A", True),
+        ("45 < 62 #### A\nQ: 5, 6", True),
+        ("#### (A).", True),
+        ("A", True),
+        ("A: 45 < 62 #### B", False),
+        ("45 < 62", False),
+        ("", False),
+    ],
+)
+def test_an_answer_that_is_a_word(text, right):
+    assert is_right(text, "A") is right
+
+
+def test_the_final_answer_as_it_is_shown():
+    assert [stated(text) for text in ("45 < 62 #### B", "12 + 5 = 17 #### 17", "it is 1,250.5", "none")] == [
+        "B", "17", "1250.5", "",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("language", "strict", "flexible", "text"), SPOKEN)

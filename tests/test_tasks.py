@@ -215,3 +215,7 @@ def test_baselines(tmp_path):
     assert baseline_verdicts(read_items(write(tmp_path / "c.jsonl", choices))) == {
         "most frequent choice": [False, True, True]
     }
+    letters = [{"question": "? A: a B: b", "answer": letter} for letter in "ABB"]
+    assert baseline_verdicts(read_items(write(tmp_path / "l.jsonl", letters))) == {
+        "most frequent choice": [False, True, True]
+    }

@@ -5,6 +5,6 @@
 `results` keeps it. This module imports no torch: the app's first page uses it.
 """
 
-from maet_core.evaluation.extraction import Extraction, extract, final_answer, is_right
+from maet_core.evaluation.extraction import Extraction, extract, final_answer, is_right, stated
 
-__all__ = ["Extraction", "extract", "final_answer", "is_right"]
+__all__ = ["Extraction", "extract", "final_answer", "is_right", "stated"]

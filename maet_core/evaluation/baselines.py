@@ -28,9 +28,9 @@ BASELINES: dict[str, Callable[[str, str], Decimal | None]] = {
 
 
 def baseline_verdicts(items: Sequence[Item]) -> dict[str, list[bool]]:
-    """By baseline, whether it is right on each item. Items with choices have one baseline: their most frequent answer."""
-    if items and items[0].choices:
-        marks = [item.gold for item in items]
+    """By baseline, whether it is right on each item. Items with choices, or whose answers are words, have one: the most frequent answer."""
+    if items and all(item.choices or item.number is None for item in items):
+        marks = [item.gold if item.choices else item.answer for item in items]
         most = max(sorted(set(marks)), key=marks.count)
         return {"most frequent choice": [mark == most for mark in marks]}
     if not any(item.number is not None for item in items):

@@ -44,10 +44,34 @@ def final_answer(text: str, language: str = "") -> Decimal | None:
     return extract(text, language).flexible
 
 
+def words_said(text: str) -> tuple[str, str]:
+    """An answer that is no number: what stands after the mark (strict), and there or else the last line that is not empty (flexible)."""
+    marked = text.rpartition(MARK)[2].strip() if MARK in text else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return marked.splitlines()[0] if marked else "", (marked or (lines[-1] if lines else "")).strip()
+
+
+def same_words(one: str, other: str) -> bool:
+    """Case and punctuation left aside."""
+    return _bare(one) == _bare(other)
+
+
+def stated(text: str, language: str = "") -> str:
+    """The final answer of a text, as it is shown: a plain number, else the words after the mark, else nothing."""
+    found, marked = extract(text, language), words_said(text)[0]
+    if found.flexible is None or (marked and found.strict is None):
+        return marked
+    return f"{found.flexible:f}"
+
+
 def is_right(text: str, answer: str, language: str = "") -> bool | None:
-    """Whether the text's final number is the known answer; None where no answer is known."""
+    """Whether the text's final number is the known answer, or its words, where the answer is no number; None where no answer is known."""
+    if not answer.strip():
+        return None
     expected = final_answer(answer)
-    return None if expected is None else final_answer(text, language) == expected
+    if expected is None:
+        return any(same_words(said, answer) for said in words_said(text))
+    return final_answer(text, language) == expected
 
 
 def numbers(text: str, language: str = "") -> list[Decimal | None]:
@@ -107,3 +131,8 @@ def _value(found: re.Match, language: str) -> Decimal | None:
 
 def _ascii_digits(text: str) -> str:
     return "".join(str(unicodedata.decimal(letter, letter)) for letter in text)
+
+
+def _bare(text: str) -> str:
+    kept = "".join(" " if unicodedata.category(letter)[0] in "PS" else letter for letter in text.casefold())
+    return " ".join(kept.split())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from decimal import Decimal
 from typing import Any
 
 from maet_core.evaluation.engine import Reply
-from maet_core.evaluation.extraction import MARK, extract
+from maet_core.evaluation.extraction import extract, same_words, words_said
 from maet_core.evaluation.items import Item
 from maet_core.evaluation.likelihood import Likelihood
 
@@ -19,10 +18,9 @@ def judge_text(item: Item, prompt: str, reply: Reply) -> dict[str, Any]:
         strict, flexible = (_plain(number) for number in (found.strict, found.flexible))
         strict_right, right = found.strict == item.number, found.flexible == item.number
     else:
-        strict, flexible = _words(reply.text)
-        wanted = _bare(item.answer)
-        strict_right = _bare(strict) == wanted
-        right = strict_right or _bare(flexible) == wanted
+        strict, flexible = words_said(reply.text)
+        strict_right = same_words(strict, item.answer)
+        right = strict_right or same_words(flexible, item.answer)
     return _row(item, prompt) | {
         "text": reply.text,
         "strict": strict,
@@ -54,15 +52,3 @@ def _row(item: Item, prompt: str) -> dict[str, Any]:
 
 def _plain(number: Decimal | None) -> str:
     return "" if number is None else f"{number:f}"
-
-
-def _words(text: str) -> tuple[str, str]:
-    """What stands after the mark (strict), and there or else the last line that is not empty (flexible)."""
-    marked = text.rpartition(MARK)[2].strip() if MARK in text else ""
-    lines = [line for line in text.splitlines() if line.strip()]
-    return marked.splitlines()[0] if marked else "", (marked or (lines[-1] if lines else "")).strip()
-
-
-def _bare(text: str) -> str:
-    kept = "".join(" " if unicodedata.category(letter)[0] in "PS" else letter for letter in text.casefold())
-    return " ".join(kept.split())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from maet_core.errors import InputError
-from maet_core.evaluation import final_answer, is_right
+from maet_core.evaluation import is_right, stated
 from maet_core.studio import limits
 from maet_core.studio.questions import lang
 from maet_core.studio.slots import Slot
@@ -152,8 +152,7 @@ def _foot(
         if right:
             lines.append(("right", f"✓ right: {question.answer}"))
         elif right is not None:
-            found = final_answer(answer.text, question.language)
-            instead = "no number" if found is None else f"{found:f}"
+            instead = stated(answer.text, question.language) or "no answer"
             lines.append(("wrong", f"✗ wrong: {instead}, expected {question.answer}"))
         end = _ENDS.get(answer.finished or "stopped", answer.finished)
         if end:

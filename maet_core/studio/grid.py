@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from maet_core.evaluation import final_answer
+from maet_core.evaluation import stated
 from maet_core.recipe import Recipe
 from maet_core.studio import answers, filling, limits, shell, state
 from maet_core.studio.slots import merged_slot
@@ -168,11 +168,11 @@ def _verdict(answer: Answer | None, question: Question) -> bool | None:
 
 
 def _text(answer: Answer | None, question: Question) -> str:
-    """The final number with its mark, else how the answer begins."""
+    """The final answer with its mark, else how the answer begins."""
     if answer is None:
         return ""
     if answer.finished == "error":
         return answer.error
-    number = final_answer(answer.text, question.language)
+    said = stated(answer.text, question.language)
     mark = {True: "✓ ", False: "✗ ", None: ""}[_verdict(answer, question)]
-    return mark + (f"{number:f}" if number is not None else answer.text.strip()[:24] or "(no words)")
+    return mark + (said or answer.text.strip()[:24] or "(no words)")

@@ -40,10 +40,11 @@ def pool() -> list[Question]:
 
 
 def default_question(language: str | None = None) -> Question | None:
-    """The pinned row, else the first, of the wanted language, else of one that the recipe merges in."""
-    rows = pool()
-    wanted = [language] if language else [*(state.recipe().languages if state.recipe() else ()), None]
-    for code in wanted:
+    """The pinned row, else the first, of the wanted language, else of one that the recipe merges in; about its abilities, if any is."""
+    rows, recipe = pool(), state.recipe()
+    abilities = recipe.abilities if recipe else ()
+    rows = [row for row in rows if row.task in abilities] or rows
+    for code in [language] if language else [*(recipe.languages if recipe else ()), None]:
         of_language = [row for row in rows if code is None or row.language == code]
         if of_language:
             return next((row for row in of_language if row.pinned), of_language[0])
@@ -76,7 +77,16 @@ def choose_rows(key: str, files: bool = False) -> list[Question]:
     if source == TYPED or not rows:
         question = _typed(key, first)
         return [question] if question else []
-    return _from([row for row in rows if row.language == source], key, row, "problem")
+    asked = [one for one in rows if one.language == source]
+    tasks = list(dict.fromkeys(one.task for one in asked))
+    if len(tasks) > 1:
+        default = first.task if first.task in tasks else tasks[0]
+        with row:
+            task = st.segmented_control(
+                "About", required=True, **state.bound_view(f"{key}-task", tasks, "task", default)
+            )
+        asked = [one for one in asked if one.task == task]
+    return _from(asked, key, row, "problem")
 
 
 def _from(asked: list[Question], key: str, place, view: str) -> list[Question]:

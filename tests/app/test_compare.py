@@ -48,6 +48,22 @@ def test_many_questions_are_asked_of_all_and_the_wrong_ones_come_first(app):
     assert work.answers == {}
 
 
+def test_questions_are_about_the_recipe_s_ability(app, workspace):
+    rows = [
+        {"id": f"science-{n}-sw", "language": "sw", "question": f"Nini? {n} A: a B: b", "answer": "B"} for n in "12"
+    ]
+    (workspace / "tasks" / "science.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    demo = (workspace / "recipes" / "demo.yaml").read_text()
+    (workspace / "recipes" / "other.yaml").write_text(demo.replace("  math:", "  science:"))
+    test = app("compare", recipe="other", language='"sw"')
+    no_complaint(test)
+    assert "Nini? 1" in html_text(test)
+    assert widget(test.number_input, "compare-number").label == "Number (of 2)"
+    widget(test.segmented_control, "compare-task").select("math").run()
+    assert widget(test.number_input, "compare-number").label == "Number (of 3)"
+    assert "Asha ana maembe" in html_text(test)
+
+
 def test_stop_keeps_whole_answers_and_drops_the_one_that_was_cut(app):
     work = Filling("signature")
     assert work.take("a", Answer("m", "x", finished="end"))
