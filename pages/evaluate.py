@@ -1,129 +1,17 @@
 """How often models are right, in which language, whether it is more than luck, and what was lost elsewhere."""
 
-import shlex
-
 import streamlit as st
 
-from maet_core import jobs
 from maet_core.evaluation import report
 from maet_core.evaluation.results import Evaluation
 from maet_core.search.points import Search
-from maet_core.studio import background, charts, measured, questions, resources, searched, shell, state
+from maet_core.studio import asking, charts, measured, questions, resources, searched, shell, state
 from maet_core.studio.heatmap import heatmap
-from maet_core.workspace import short_name
 
 shell.guard()
 
 PAGE = 10
 NAMES = questions.LANGUAGE_NAMES
-TASKS = ("demo-math", "demo-science")
-
-
-def ask_form() -> None:
-    """Starts an evaluation as a job, and says the command that does the same."""
-    workspace = resources.workspace()
-    models = [entry.path for entry in resources.models() if entry.kind == "checkpoint"]
-    recipes = [f"recipes/{name}.yaml" for name in workspace.recipes()]
-    from maet_core.evaluation.tasks import DEMO_TASKS
-
-    tasks = [name for name in TASKS if (DEMO_TASKS / f"{name.removeprefix('demo-')}.jsonl").is_file()]
-    tasks += [
-        f"tasks/{path.name}"
-        for path in sorted((workspace.path / "tasks").glob("*.*"))
-        if path.suffix in (".jsonl", ".tsv")
-    ]
-    recipe = state.recipe()
-    first = [
-        path
-        for path in (recipe.base if recipe else None, f"recipes/{state.recipe_name()}.yaml")
-        if path in models + recipes
-    ]
-    with st.expander("Ask models", expanded=not workspace.results(), icon=":material/quiz:"):
-        chosen = st.multiselect(
-            "Models and recipes",
-            models + recipes,
-            default=first,
-            format_func=_label,
-            key="evaluate-models",
-            on_change=state.acted,
-        )
-        left, middle, right = st.columns(3)
-        task = left.selectbox("Task", tasks, key="evaluate-task", on_change=state.acted)
-        languages = middle.text_input(
-            "Languages", placeholder="all of the task, or sw,bn", key="evaluate-languages", on_change=state.acted
-        )
-        limit = right.number_input(
-            "Questions a language (0: all)", 0, 10_000, 100, 50, key="evaluate-limit", on_change=state.acted
-        )
-        corpora = {
-            path.stem.removeprefix("general-"): path
-            for path in sorted((workspace.path / "corpora").glob("general-*.txt"))
-        }
-        texts = []
-        if corpora:
-            texts = st.multiselect(
-                "General text, for what is forgotten",
-                list(corpora),
-                format_func=lambda code: NAMES.get(code, code),
-                key="evaluate-general",
-                on_change=state.acted,
-            )
-        name = st.text_input("Name in results/", _free_name(), key="evaluate-name", on_change=state.acted)
-        command = ["maet", "evaluate", *chosen, "--task", task or "demo-math"]
-        command += ["--languages", languages] if languages.strip() else []
-        command += ["--limit", str(limit)] if limit else []
-        for code in texts:
-            command += ["--general", f"{code}=corpora/{corpora[code].name}"]
-        command += ["-o", f"results/{name.strip()}"]
-
-        def begin() -> None:
-            workspace.new("results", name.strip())  # refuses names that are none, and a demonstration
-            output = f"results/{name.strip()}"
-            started = jobs.submit(workspace.path, [*command, "--json"], output=output, grows=True)
-            st.session_state["_my_evaluation"] = started.job.id
-            state.set_view("result", name.strip())
-
-        st.button(
-            "Ask", type="primary", key="evaluate-ask", disabled=not (chosen and task), on_click=shell.guarded(begin)
-        )
-        st.code(shlex.join(command), language="bash")
-    if job := st.session_state.get("_my_evaluation"):
-        follow(job)
-
-
-def _label(path: str) -> str:
-    return (
-        f"{path.removeprefix('recipes/').removesuffix('.yaml')} (recipe)"
-        if path.startswith("recipes/")
-        else short_name(path)
-    )
-
-
-def _free_name() -> str:
-    taken = resources.workspace().results()
-    name = state.recipe_name() or "evaluation"
-    return next(tried for i in range(1, 1000) if (tried := name if i == 1 else f"{name}-{i}") not in taken)
-
-
-def follow(job: str) -> None:
-    found = jobs.status(resources.workspace().path, job)
-    if found.name not in jobs.ENDED:
-        watch(job)
-        st.button(
-            "Stop", key="evaluate-stop", on_click=shell.guarded(lambda: jobs.cancel(resources.workspace().path, job))
-        )
-    elif found.name == "failed":
-        st.error(found.state.error, icon=":material/error:")
-
-
-@shell.fragment(run_every=1.0)
-def watch(job: str) -> None:
-    found = jobs.status(resources.workspace().path, job)
-    cells = found.state.done // 1000 if found.state.total else 0
-    if found.name in jobs.ENDED or cells != st.session_state.get("_my_cells", 0):
-        st.session_state["_my_cells"] = cells
-        st.rerun()  # a cell more is filled in
-    st.progress(found.share, background.where(found))
 
 
 def choose_result(results: dict[str, str]) -> str:
@@ -275,12 +163,12 @@ shell.title(
     "Evaluate",
     "How often each model is right, in which language, whether it is more than luck, and what was lost elsewhere.",
 )
-ask_form()
+asking.ask_form()
+asking.search_form()
+asking.follow()
 results = resources.workspace().results()
 if not results:
-    st.info(
-        "Nothing has been measured yet. Ask models above, or run a sweep on the command line: maet sweep recipes/demo.yaml --help"
-    )
+    st.info("Nothing has been measured yet. Ask models above, or look for coefficients.")
     st.stop()
 chosen = choose_result(results)
 if results[chosen] == "evaluation":

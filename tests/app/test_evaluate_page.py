@@ -2,6 +2,7 @@
 
 import pytest
 
+from maet_core import jobs
 from maet_core.evaluation.prompts import Protocol
 from maet_core.evaluation.results import Evaluation
 from maet_core.evaluation.run import Ask, evaluate
@@ -35,6 +36,31 @@ def test_without_results_it_says_what_to_do(app):
     assert not test.exception
     assert "Nothing has been measured yet" in test.info[0].value
     assert any("maet evaluate" in code.value for code in test.code)
+
+
+def test_looking_for_coefficients_is_a_job(app, workspace, tmp_path, monkeypatch):
+    monkeypatch.setenv("MAET_CACHE", str(tmp_path / "cache"))
+    ordered, submit = [], jobs.submit
+
+    def order(*words, **told):
+        ordered.append((words[1], told))
+        return submit(workspace, ["true"])
+
+    monkeypatch.setattr(jobs, "submit", order)
+    test = app("evaluate")
+    test.selectbox(key="search-task").set_value("tasks/math.jsonl").run()
+    shown = [code.value for code in test.code if code.value.startswith("maet tune")]
+    assert shown == ["maet tune recipes/demo.yaml --task tasks/math.jsonl --trials 100 -o results/coefficients"]
+    test.segmented_control(key="search-way").set_value("sweep").run()
+    test.text_input(key="search-k2").set_value("50,100").run()
+    command = (
+        "maet sweep recipes/demo.yaml --task tasks/math.jsonl --gamma 0:2:0.25 --k2 50,100 -o results/coefficients"
+    )
+    assert [code.value for code in test.code if code.value.startswith("maet sweep")] == [command]
+    test.button(key="search-ask").click().run()
+    assert not test.exception
+    assert ordered == [([*command.split(), "--json"], {"output": "results/coefficients", "grows": True})]
+    assert jobs.wait(workspace, 1, 300).name == "done"
 
 
 def test_an_evaluation_with_a_chosen_cell(app, evaluated):

@@ -13,12 +13,13 @@ JOB_MS = 300_000
 
 def test_ask_and_look_into_a_cell(studio, page):
     studio.open(page, "evaluate")
-    page.get_by_role("combobox", name=re.compile("^Task")).click()
+    form = page.get_by_test_id("stExpander").filter(has_text="Ask models")
+    form.get_by_role("combobox", name=re.compile("^Task")).click()
     page.get_by_role("option", name="tasks/math.jsonl").click()
     for label, text in (("Languages", "sw,bn"), ("Name in results/", "asked")):
-        page.get_by_label(label).fill(text)
-        page.get_by_label(label).press("Enter")
-    expect(page.get_by_test_id("stCode")).to_contain_text("--languages sw,bn --limit 100 -o results/asked")
+        form.get_by_label(label).fill(text)
+        form.get_by_label(label).press("Enter")
+    expect(form.get_by_test_id("stCode")).to_contain_text("--languages sw,bn --limit 100 -o results/asked")
     page.get_by_role("button", name="Ask", exact=True).click()
     picture = page.locator(".st-key-evaluate-map")
     for name in ("^base, .*Swahili.*n = 3", "^demo, .*Bengali.*n = 3"):  # the first and the last that is asked
