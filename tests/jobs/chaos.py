@@ -1,7 +1,8 @@
 """Random kills at random moments over merges and trainings, seeded; then every output is compared with an undisturbed run's.
 
-`python tests/jobs/chaos.py --kills 300` writes docs/reliability.md after every job that has come to its end, so a run that was stopped has told
-the truth so far; the same command goes on with it. tests/jobs/test_chaos.py does a few kills.
+`python tests/jobs/chaos.py --kills 300` goes on until docs/reliability.md tells of that many. It writes the page, and the .json beside it, after
+every job that has come to its end: a run that was stopped has told the truth so far, and the same command goes on with it.
+tests/jobs/test_chaos.py does a few kills.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from small_workspace import build_workspace
 
 from maet_core import jobs
 from maet_core.errors import JobError
-from maet_core.jobs.files import write_json
 from maet_core.jobs.outputs import leftovers
 from maet_core.jobs.processes import processes_of
 from maet_core.jobs.record import Run
@@ -40,36 +40,34 @@ PATIENCE_SECONDS = 600
 
 @dataclass
 class Tally:
-    """What happened: kills by "kind, victim", and everything that must not happen."""
+    """One run, by its seed and the size of its models. Kills are counted by "kind, victim", the rest by kind."""
 
+    seed: int = 1
+    scale: int = 1
+    begun: str = ""
     rounds: int = 0  # jobs that have come to their end
     seconds: float = 0.0
     kills: Counter = field(default_factory=Counter)
-    attempts: Counter = field(default_factory=Counter)  # by kind
+    attempts: Counter = field(default_factory=Counter)
     outputs: Counter = field(default_factory=Counter)
     resumed_from_work: Counter = field(default_factory=Counter)  # attempts that began with unfinished work on disk
-    wrong: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)  # everything that must not happen
 
     @classmethod
-    def load(cls, file: Path, told: dict) -> Tally:
-        """What an earlier run of the same seed and scale has left; empty if there is none."""
-        content = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-        if content.pop("told", None) != told:
-            return cls()
+    def from_json(cls, content: dict) -> Tally:
         return cls(**{name: Counter(value) if isinstance(value, dict) else value for name, value in content.items()})
 
-    def save(self, file: Path, told: dict) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"told": told, **vars(self)})
+    @property
+    def total(self) -> int:
+        return sum(self.kills.values())
 
 
 class Chaos:
-    """Two jobs at a time, a merge and a training, under kills. `scale` makes the models larger, so that kills hit the writing."""
+    """Merges and trainings under kills. The scale makes the models larger, so that kills hit the writing."""
 
-    def __init__(self, folder: Path, seed: int, scale: int = 1, tally: Tally | None = None):
-        self.seed = seed
-        self.workspace = build_workspace(folder / "workspace", scale)
-        self.tally = tally or Tally()
+    def __init__(self, folder: Path, tally: Tally):
+        self.workspace = build_workspace(folder / "workspace", tally.scale)
+        self.tally = tally
         corpus = self.workspace / "corpora" / "lines.txt"
         corpus.parent.mkdir(exist_ok=True)
         corpus.write_text("".join(f"Line {number} of the text says {number * number}.\n\n" for number in range(120)))
@@ -127,14 +125,14 @@ class Chaos:
         `told` gets the tally after every job.
         """
         until, earlier, started = time.monotonic() + seconds, self.tally.seconds, time.monotonic()
-        while sum(self.tally.kills.values()) < kills and time.monotonic() < until:
+        while self.tally.total < kills and time.monotonic() < until:
             # a draw of its own for every job: a run that goes on does what an uninterrupted one would have done
-            self.random = random.Random(f"{self.seed} {self.tally.rounds}")
+            self.random = random.Random(f"{self.tally.seed} {self.tally.rounds}")
             kind = self.random.choices(KINDS, (3, 2))[0]
             run = self.submit(kind)
             self.tally.attempts[kind] += 1
             for _ in range(self.random.randint(1, 4)):
-                if sum(self.tally.kills.values()) < kills and not self._disturb(kind, run):
+                if self.tally.total < kills and not self._disturb(kind, run):
                     break
             self._finish(kind, run)
             self.tally.rounds += 1
@@ -222,7 +220,7 @@ class Chaos:
             self.tally.wrong.append(f"{kind}: differs from the undisturbed run: {differing}")
         self.tally.outputs[kind] += 1
         print(
-            f"{sum(self.tally.kills.values())} kills, {sum(self.tally.outputs.values())} outputs, wrong: {self.tally.wrong}",
+            f"{self.tally.total} kills, {sum(self.tally.outputs.values())} outputs, wrong: {self.tally.wrong}",
             flush=True,
         )
 
@@ -234,18 +232,28 @@ def _told(run: Run) -> int:
         return 0
 
 
-def report(tally: Tally, seed: int, scale: int) -> str:
+def report(runs: list[Tally]) -> str:
+    """The page: all runs together."""
+
+    def count(name: str, key: str) -> int:
+        return sum(getattr(run, name)[key] for run in runs)
+
     rows = [
-        f"| {kind} | " + " | ".join(str(tally.kills[f"{kind}, {victim}"]) for victim in VICTIMS)
-        + f" | {tally.attempts[kind]} | {tally.resumed_from_work[kind]} | {tally.outputs[kind]} |"
+        f"| {kind} | " + " | ".join(str(count("kills", f"{kind}, {victim}")) for victim in VICTIMS)
+        + f" | {count('attempts', kind)} | {count('resumed_from_work', kind)} | {count('outputs', kind)} |"
         for kind in KINDS
     ]  # fmt: skip
-    total = sum(tally.kills.values())
-    mean = statistics.mean([tally.attempts[kind] / max(tally.outputs[kind], 1) for kind in KINDS])
-    wrong = "".join(f"\n- {line}" for line in tally.wrong) or " none."
+    told = "; ".join(
+        f"seed {run.seed}, model scale {run.scale}, {run.begun}, {run.seconds / 60:.0f} minutes, {run.total} kills"
+        for run in runs
+    )
+    mean = statistics.mean([count("attempts", kind) / max(count("outputs", kind), 1) for kind in KINDS])
+    wrong = "".join(f"\n- seed {run.seed}: {line}" for run in runs for line in run.wrong) or " none."
     return f"""# Reliability of background jobs
 
-Written by `make chaos` (seed {seed}, model scale {scale}, {tally.seconds / 60:.0f} minutes on a machine that does other work beside it). Merges and trainings run as jobs and are killed at
+Written by `make chaos`, which goes on where it was stopped. Runs so far, on machines that do other work beside it: {told}.
+
+Merges and trainings run as jobs and are killed at
 random moments of their lives, one to four times each: the worker with SIGKILL, its supervisor with SIGKILL (half of the time the worker is then
 cancelled, else left to finish alone), both at once as when a machine stops, or a plain cancel. Whatever did not finish by itself is resumed.
 At the end every file of every output is compared, byte by byte, with the output of an undisturbed run.
@@ -254,7 +262,7 @@ At the end every file of every output is compared, byte by byte, with the output
 |---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-{total} kills, {mean:.1f} attempts an output on average. Outputs that differ, are missing, doubled, or left scraps behind:{wrong}
+{sum(run.total for run in runs)} kills, {mean:.1f} attempts an output on average. Outputs that differ, are missing, doubled, or left scraps behind:{wrong}
 
 What else can happen has a test of its own in tests/jobs/test_survival.py: the app's server killed, the machine restarted, the disk full, two
 submits and two resumes at once, clocks that jump.
@@ -263,32 +271,42 @@ submits and two resumes at once, clocks that jump.
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=300, help="of all runs on the page")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop sooner, with fewer kills")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="a run of its own  [default: the last one goes on]")
     parser.add_argument("--scale", type=int, default=12)
+    parser.add_argument("--anew", action="store_true", help="forget the runs on the page")
     parser.add_argument("-o", "--output", type=Path, default=PROJECT / "docs" / "reliability.md")
-    parser.add_argument("--kept", type=Path, default=PROJECT / "build" / "chaos.json", help="what a stopped run leaves")
     told = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    about = {"seed": told.seed, "scale": told.scale}
+    kept = told.output.with_suffix(".json")
+    runs = (
+        [Tally.from_json(run) for run in json.loads(kept.read_text("utf-8"))]
+        if kept.is_file() and not told.anew
+        else []
+    )
+    seed = told.seed or (runs[-1].seed if runs else 1)
+    tally = next((run for run in runs if (run.seed, run.scale) == (seed, told.scale)), None)
+    if tally is None:
+        tally = Tally(seed, told.scale, time.strftime("%Y-%m-%d"))
+        runs.append(tally)
 
-    def keep(tally: Tally) -> None:
-        tally.save(told.kept, about)
-        told.output.write_text(report(tally, **about), "utf-8")
+    def keep(_: Tally) -> None:
+        kept.write_text(json.dumps([vars(run) for run in runs], indent=1) + "\n", "utf-8")
+        told.output.write_text(report(runs), "utf-8")
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MAET_CACHE"] = f"{folder}/cache"
-        chaos = Chaos(Path(folder), told.seed, told.scale, Tally.load(told.kept, about))
+        chaos = Chaos(Path(folder), tally)
         try:
-            tally = chaos.run(told.kills, 60 * told.minutes, keep)
+            chaos.run(told.kills - sum(run.total for run in runs if run is not tally), 60 * told.minutes, keep)
         except KeyboardInterrupt:
             chaos.stop()
             sys.exit(f"stopped; {told.output} tells what was seen until then, and the same command goes on")
-    told.kept.unlink(missing_ok=True)
-    print(told.output, "clean" if not tally.wrong else tally.wrong)
-    sys.exit(bool(tally.wrong))
+    wrong = [line for run in runs for line in run.wrong]
+    print(told.output, wrong or "clean")
+    sys.exit(bool(wrong))
 
 
 if __name__ == "__main__":
