@@ -12,7 +12,7 @@ from maet_core.errors import InputError, OutputError
 from maet_core.evaluation.results import Evaluation
 from maet_core.recipe import Recipe
 from maet_core.reproduction import run as running
-from maet_core.reproduction.plan import ROWS, Order, make_plan
+from maet_core.reproduction.plan import ROWS, START_SECONDS, Order, make_plan
 from maet_core.selection import measure
 from maet_core.sources import Sources
 
@@ -54,7 +54,7 @@ def test_the_plan_says_what_it_costs(workspace, tmp_path):
     assert plan.answer_tokens == 9 * 2 * (1 + 2 + 2 + 9)  # questions × tokens × models
     assert plan.nbytes > sum(step.nbytes for step in trained)
     one = trained[0]
-    assert plan.seconds(one, 6 * plan.parameters * one.tokens, 1.0) == pytest.approx(1.0)
+    assert plan.seconds(one, 6 * plan.parameters * one.tokens, 1.0) == pytest.approx(START_SECONDS + 1.0)
     assert set(plan.recipes) | {"base", "f-cpt", "domain"} == set(ROWS)
     for content in plan.recipes.values():
         Recipe.from_dict(content)

@@ -16,6 +16,7 @@ from maet_core.evaluation.prompts import ROOM, default_style
 from maet_core.evaluation.tasks import load_task
 
 TRAINING_BYTES = 12  # a parameter: the state on disk holds float32 weights and both moments of Adam
+START_SECONDS = 6.0  # of every step's own process, most of it the imports of torch and transformers
 PROBE_BATCHES = 32  # at most, of the sample on which key neurons are located
 ROWS = {
     "base": "base",
@@ -106,10 +107,13 @@ class Plan:
         return sum(step.tokens for step in self.steps if step.kind == "evaluate")
 
     def seconds(self, step: Step, flops_per_second: float, bytes_per_second: float, batch_rows: int = 32) -> float:
-        """Training: six operations a parameter and token (Kaplan et al. 2020). Answers: every token of a batch reads all weights once."""
+        """Training: six operations a parameter and token (Kaplan et al. 2020). Answers: every token of a batch reads all weights once.
+
+        Besides, the start of a process: for a small model that is most of it.
+        """
         if step.kind == "evaluate":
-            return step.tokens / batch_rows * 4 * self.parameters / bytes_per_second
-        return 6 * self.parameters * step.tokens / flops_per_second
+            return START_SECONDS + step.tokens / batch_rows * 4 * self.parameters / bytes_per_second
+        return START_SECONDS + 6 * self.parameters * step.tokens / flops_per_second
 
 
 def make_plan(order: Order) -> Plan:
