@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: help app test lint setup browser test-fast test-slurm slurm chaos demo screenshots clean
+.PHONY: help app test lint setup browser test-fast test-slurm slurm chaos figures demo screenshots clean
 
 help:
 	@echo "make app          set up, then open MAET Studio on the demo models"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-fast    the tests without a browser"
 	@echo "make test-slurm   jobs on a real Slurm, which is installed first (Debian, root)"
 	@echo "make chaos        hundreds of random kills over jobs; writes docs/reliability.md as it goes, and goes on where it was stopped (hours)"
+	@echo "make figures      measure docs/evaluation-figures.md again on the demo models (minutes)"
 	@echo "make lint         format and rules (ruff)"
 	@echo "make demo         generate the demo corpora and train the demo models again (hours)"
 	@echo "make screenshots  take the README's pictures again"
@@ -52,6 +53,9 @@ slurm:
 
 chaos: setup
 	nice -n 10 $(BIN)/python tests/jobs/chaos.py
+
+figures: setup
+	$(BIN)/python benchmarks/coefficients.py
 
 lint: setup
 	$(BIN)/ruff format --check .
