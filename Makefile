@@ -15,7 +15,7 @@ help:
 	@echo "make chaos        hundreds of random kills over jobs; writes docs/reliability.md as it goes, and goes on where it was stopped (hours)"
 	@echo "make figures      measure docs/evaluation-figures.md again on the demo models (minutes)"
 	@echo "make lint         format and rules (ruff)"
-	@echo "make demo         generate the demo corpora and train the demo models again (hours)"
+	@echo "make demo         generate the demo corpora and train the demo models again (about an hour)"
 	@echo "make screenshots  take the README's pictures again"
 
 setup: $(STAMP)

@@ -12,18 +12,20 @@ import pytest
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from maet_core.demo import plan, results
-from maet_core.demo.build import build, draw, write_texts
+from maet_core.demo import plan, results, stages
+from maet_core.demo.build import build
 from maet_core.demo.corpora import documents, phrase_book, problem
 from maet_core.demo.languages import LANGUAGES
 from maet_core.demo.manifest import hashes
 from maet_core.demo.measure import final_answer, reply_to, score, wilson_interval
 from maet_core.demo.report import report
+from maet_core.demo.stages import draw
 from maet_core.demo.stories import OPERATIONS, draw_story, numbers, templates
 from maet_core.demo.tasks import math_rows
+from maet_core.demo.texts import write_texts
 from maet_core.demo.tokens import build_tokenizer
 from maet_core.demo.voice import BOUNDARY, GAINS, LOSSES, Voice
-from maet_core.errors import OutputError
+from maet_core.errors import OutputError, Stopped
 from maet_core.recipe import Recipe
 from maet_core.sources import Sources
 
@@ -231,7 +233,7 @@ def test_wilson_interval_against_published_values():
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "built"
-    return out, build(out, seed=3, scale=0.008)
+    return out, build(out, seed=3, scale=0.008, processes=1)
 
 
 def shapes(model):
@@ -249,6 +251,7 @@ def test_miniature_learns_and_records_itself(miniature):
     for split in ("dev", "test"):
         assert manifest["accuracy"][split]["merge"]["sw"]["n"] == 4
     assert not list(out.parent.glob(".built*"))
+    assert not (out / ".work").exists()
 
 
 def test_models_of_a_build_fit_each_other(miniature):
@@ -272,8 +275,39 @@ def test_ability_training_moves_what_the_plan_says(miniature):
 def test_build_replaces_only_its_own(miniature, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="no demo build"):
-        build(tmp_path, scale=0.001)
+        build(tmp_path, scale=0.001, processes=1)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+class StopAt:
+    """Asks to stop once a phase has come so far, and notes every step of every phase."""
+
+    def __init__(self, phase, step):
+        self.wanted, self.told = (phase, step), []
+
+    def progress(self, phase, done, total):
+        self.told.append((phase, done))
+
+    def halted(self):
+        return self.wanted in self.told
+
+
+def test_a_build_that_was_stopped_goes_on_to_the_same_models(miniature, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "STATE_EVERY_STEPS", 10)
+    out, planned = tmp_path / "built", miniature[1]["models"]["base"]["phases"][0]["steps"]
+    for phase, step in (("train base", 20), ("locate", 0)):
+        stop = StopAt(phase, step)
+        with pytest.raises(Stopped, match="goes on from there"):
+            build(out, 3, 0.008, stop.progress, stop.halted, processes=1)
+        assert not out.exists()
+    trained = [done for phase, done in stop.told if phase == "train base"]
+    assert trained[0] > 20  # the second run began where the first had stopped
+    assert trained[-1] == planned
+    files = {
+        name: digest for name, digest in hashes(tmp_path / ".built.part").items() if name.startswith("models/base/")
+    }
+    assert files
+    assert files.items() <= hashes(miniature[0]).items()
 
 
 def test_results_measure_every_row_and_go_on_where_they_stopped(miniature, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from maet_core.cli.output import json_option, print_json, shown_progress
+from maet_core.cli.stopping import asked_to_stop
 from maet_core.errors import InputError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -94,12 +95,16 @@ def demo() -> None:
     show_default=True,
     help="Share of the training steps.",
 )
-def build(output: Path, seed: int, scale: float) -> None:
-    """Generates the corpora and trains every demo model again."""
+@click.option("--processes", type=click.IntRange(1), help="Trainings at once, after the base's.  [default: one a core]")
+def build(output: Path, seed: int, scale: float, processes: int | None) -> None:
+    """Generates the corpora and trains every demo model again. About an hour.
+
+    A build that was stopped or killed goes on from its last state when the same command is given again.
+    """
     from maet_core.demo.build import build as build_demo
 
-    with shown_progress() as progress:
-        build_demo(output, seed=seed, scale=scale, progress=progress)
+    with shown_progress() as progress, asked_to_stop() as asked:
+        build_demo(output, seed, scale, progress, asked, processes)
 
 
 @demo.command(epilog="Example:  maet demo results --seeds 3 --work runs/demo-results -o docs/demo-results.md")
@@ -122,14 +127,26 @@ def build(output: Path, seed: int, scale: float) -> None:
     help="How often everything that is merged is trained.",
 )
 @click.option("--limit", type=click.IntRange(1), help="At most this many problems a language.  [default: all]")
+@click.option("--processes", type=click.IntRange(1), help="Trainings at once.  [default: one a core]")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The Markdown file.")
-def results(assets: Path | None, work: Path, seeds: int, limit: int | None, output: Path) -> None:
-    """Measures the demo's merge beside everything it is compared with. Half an hour a seed on one core."""
+def results(
+    assets: Path | None,
+    work: Path,
+    seeds: int,
+    limit: int | None,
+    processes: int | None,
+    output: Path,
+) -> None:
+    """Measures the demo's merge beside everything it is compared with. About half an hour a seed on one core."""
+    from maet_core.demo.pool import usable_cores
     from maet_core.demo.report import report
     from maet_core.demo.results import results as measured
 
-    with shown_progress() as progress:
-        found = measured(assets or PROJECT / "assets" / "demo", work, seeds, limit, progress=progress)
+    shipped = assets or PROJECT / "assets" / "demo"
+    with shown_progress() as progress, asked_to_stop() as asked:
+        found = measured(
+            shipped, work, seeds, limit, progress=progress, halted=asked, processes=processes or usable_cores()
+        )
     output.write_text(report(found), "utf-8")
     click.echo(output)
 

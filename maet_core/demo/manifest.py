@@ -9,10 +9,13 @@ from pathlib import Path
 from maet_core.demo.plan import Stage
 from maet_core.training import TrainingReport
 
+WORK = ".work"  # what a build needs to go on, and nothing of what it makes
+
 
 def hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file under `folder` but the manifest, by its path."""
+    """sha256 of every file under `folder` but the manifest and `WORK`, by its path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    files = [path for path in files if path.relative_to(folder).parts[0] != WORK]
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from maet_core.evaluation.statistics import wilson as wilson_interval
+from maet_core.live import LiveModel
+from maet_core.progress import Halted, tell
+from maet_core.recipe import Recipe
+from maet_core.sources import Sources
 
 LONGEST_ANSWER = 24  # tokens; the longest worked line has 15
 SEPARATOR = "####"
@@ -76,3 +83,30 @@ def measure(
     languages = list(dict.fromkeys(row["language"] for row in rows))
     chosen = {language: [i for i, row in enumerate(rows) if row["language"] == language] for language in languages}
     return {key: score([rows[i] for i in index], [replies[i] for i in index]) for key, index in chosen.items()}
+
+
+def open_source(folder: Path, source: str | dict) -> tuple[Any, Any]:
+    """Model and tokenizer of `models/<source>` in a build, or of a recipe that is merged in memory."""
+    if isinstance(source, str):
+        path = folder / "models" / source
+        return AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    live = LiveModel(Sources.open(Recipe.from_dict(source), folder / "recipes"))
+    return live.model, live.tokenizer
+
+
+def task_problems(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `tasks/math.jsonl`."""
+    return [json.loads(line) for line in (folder / "tasks" / "math.jsonl").read_text("utf-8").splitlines()]
+
+
+def measure_source(
+    folder: Path, source: str | dict, splits: Sequence[str], halted: Halted | None = None
+) -> dict[str, dict[str, dict]]:
+    """What a model or a recipe scores, by split and language, as the manifest has it."""
+    model, tokenizer = open_source(folder, source)
+    rows, found = task_problems(folder), {}
+    for split in splits:
+        tell(None, halted, "measure", 0, 1)
+        scores = measure(model, tokenizer, [row for row in rows if row["split"] == split])
+        found[split] = {language: score.to_json() for language, score in scores.items()}
+    return found

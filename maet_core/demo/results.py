@@ -16,16 +16,11 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from maet_core.checkpoints import Checkpoint
 from maet_core.demo import plan
-from maet_core.demo.build import located, train_stage
 from maet_core.demo.languages import LANGUAGES
-from maet_core.demo.measure import Score, measure
-from maet_core.importance.locators import locate
-from maet_core.importance.scores import SavedScores
-from maet_core.live import LiveModel
+from maet_core.demo.measure import Score, measure, open_source, task_problems
+from maet_core.demo.pool import Pool, workers
+from maet_core.demo.stages import locate_ability, train_stage
 from maet_core.progress import Halted, Progress, tell
 from maet_core.recipe import Recipe
 from maet_core.selection import measure as similarity
@@ -45,6 +40,7 @@ def results(
     scale: float = 1.0,
     progress: Progress | None = None,
     halted: Halted | None = None,
+    processes: int = 1,
 ) -> dict:
     """Measures all rows and returns {"tuned": …, "seeds": [{row: {language: score}}, …]}.
 
@@ -56,14 +52,16 @@ def results(
     tuned: dict[str, dict] = {}
     measured = []
     for seed in range(seeds):
-        inputs = train_inputs(assets, work / f"seed-{seed}", seed, scale, progress, halted)
+        inputs = work / f"seed-{seed}"
+        with workers(processes) as pool:
+            train_inputs(pool, assets, inputs, seed, scale, progress, halted)
         merges = _merges(inputs)
         tuned = tuned or _kept(work / "tuned.json", partial(_tune, merges, inputs, problems["dev"], progress, halted))
         found = {}
         for done, name in enumerate(names := [*_models(), *merges]):
             tell(progress, halted, f"seed {seed}: {name}", done, len(names))
             source = _with(merges[name], **tuned[name]) if name in merges else name
-            path = work / f"seed-{seed}" / "measured" / f"{name}.json"
+            path = inputs / "measured" / f"{name}.json"
             counts = _kept(path, partial(_counts, source, inputs, problems["test"]))
             found[name] = {language: Score(**count) for language, count in counts.items()}
         measured.append(found)
@@ -71,35 +69,24 @@ def results(
 
 
 def train_inputs(
+    pool: Pool,
     assets: Path,
     folder: Path,
     seed: int,
     scale: float = 1.0,
     progress: Progress | None = None,
     halted: Halted | None = None,
-) -> Path:
+) -> None:
     """Everything that goes into the rows, from the base in `assets`, at `folder`/models; what is there already stays."""
-    models = folder / "models"
-    base = models / plan.BASE.name
+    base = folder / "models" / plan.BASE.name
     if not base.exists():
-        models.mkdir(parents=True, exist_ok=True)
         shutil.copytree(assets / "models" / plan.BASE.name, base)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    probe = folder / "scores" / "math.safetensors"
-    if not probe.exists():
-        located(folder, seed, scale, progress)
-    for stage in (*plan.STAGES[1:], *plan.COMPARED):
-        if not (models / stage.name).exists():
-            scores = None
-            if stage.k1 is not None:
-                opened = Checkpoint.open(base)
-                scores = (
-                    locate("random", opened, seed=seed)
-                    if stage.name.endswith("-random")
-                    else SavedScores(probe, opened)
-                )
-            train_stage(stage.scaled(scale), models, tokenizer, seed, progress, halted, scores)
-    return folder
+    if not (folder / "scores" / "math.safetensors").exists():
+        pool.join([pool.submit(locate_ability, folder, seed, scale)], f"seed {seed}: locate", progress, halted)
+    wanted = (*plan.COMPARED, *plan.STAGES[1:])
+    missing = [stage.scaled(scale) for stage in wanted if not (folder / "models" / stage.name).exists()]
+    jobs = [pool.submit(train_stage, stage, folder, seed) for stage in missing]
+    pool.join(jobs, f"seed {seed}: train", progress, halted)
 
 
 def _models() -> list[str]:
@@ -146,11 +133,8 @@ def _with(row: dict, gamma: float, mu: float) -> dict:
 
 def _scored(source: str | dict, inputs: Path, rows: list[dict]) -> Scores:
     """Scores of a model by its name, or of a merge by its recipe."""
-    if isinstance(source, str):
-        folder = inputs / "models" / source
-        return measure(AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), rows)
-    live = LiveModel(_sources(source, inputs))
-    return measure(live.model, live.tokenizer, rows)
+    (inputs / "recipes").mkdir(exist_ok=True)
+    return measure(*open_source(inputs, source), rows)
 
 
 def _counts(source: str | dict, inputs: Path, rows: list[dict]) -> dict[str, dict]:
@@ -182,7 +166,7 @@ def _tune(
 
 def _problems(assets: Path, limit: int | None) -> dict[str, list[dict]]:
     """The problems of each split; a `limit` on how many stories."""
-    rows = [json.loads(line) for line in (assets / "tasks" / "math.jsonl").read_text("utf-8").splitlines()]
+    rows = task_problems(assets)
     few = None if limit is None else limit * len(LANGUAGES)  # a story's rows stand together, one a language
     return {split: [row for row in rows if row["split"] == split][:few] for split in ("dev", "test")}
 

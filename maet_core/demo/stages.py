@@ -1,0 +1,228 @@
+"""Trains the stages of the plan in a folder, one by one; what is finished there stays, and what was stopped goes on.
+
+models/NAME             a finished model
+scores/…                importance of all neurons for the ability
+.work/NAME.json         what a finished model or score was made from, and what the manifest says about it
+.work/NAME/             the state of a training that is not finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from maet_core.checkpoints import Checkpoint
+from maet_core.demo import plan
+from maet_core.demo.corpora import Mix, documents
+from maet_core.demo.languages import LANGUAGES
+from maet_core.demo.manifest import WORK, describe, write_json
+from maet_core.demo.tokens import build_tokenizer
+from maet_core.importance.key_neurons import select_key_neurons
+from maet_core.importance.locators import locate
+from maet_core.importance.scores import SavedScores, Scores, save_scores
+from maet_core.locating import locate_in_corpus
+from maet_core.progress import Halted, Progress, tell
+from maet_core.training import Example, KeyNeuronParameters, TrainingState, save_checkpoint, tokenize, train
+
+VOCABULARY_DOCUMENTS = 20_000
+STATE_EVERY_STEPS = 200
+_TOLD_APART_BY = 100  # documents of a corpus that its fingerprint covers
+
+
+def make_tokenizer(folder: Path, seed: int, scale: float = 1.0) -> PreTrainedTokenizerFast:
+    """The tokenizer of a build, always as it is read from the disk."""
+    path = folder / WORK / "tokenizer"
+    count = round(VOCABULARY_DOCUMENTS * max(0.2, min(1.0, scale)))
+    words = sorted(word for language in LANGUAGES.values() for word in (*language.words(), *language.endings))
+    work = {"documents": count, "corpus": fingerprint(plan.VOCABULARY_MIX, f"{seed} vocabulary"), "words": words}
+    if is_made(folder, "tokenizer", work) is None:
+        shutil.rmtree(path, ignore_errors=True)
+        texts = (prompt + answer for prompt, answer in draw(plan.VOCABULARY_MIX, f"{seed} vocabulary", count))
+        build_tokenizer(texts).save_pretrained(path)
+        note_made(folder, "tokenizer", work, {})
+    return read_tokenizer(path)
+
+
+def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """A tokenizer that is saved as it was made: transformers notes that it was read from a folder."""
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    for added in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(added, None)
+    return tokenizer
+
+
+def locate_ability(
+    folder: Path,
+    seed: int,
+    scale: float = 1.0,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> None:
+    """Step 1 of the method: scores of all neurons by a short probe training on a sample of the ability corpus."""
+    sample = replace(plan.PROBE, batches=max(2, round(plan.PROBE.batches * min(1.0, scale))))
+    base = Checkpoint.open(folder / "models" / plan.BASE.name)
+    mix, drawn = plan.ABILITY.mix, f"{seed} probe"
+    rate = plan.PROBE_LEARNING_RATE
+    work = {"base": base.identity, "sample": asdict(sample), "rate": rate, "corpus": fingerprint(mix, drawn)}
+    if is_made(folder, "scores", work) is not None:
+        return
+    corpus = draw(mix, drawn, 60 * sample.batches)
+    with one_thread():
+        scores = locate_in_corpus(
+            "probe", base, corpus, sample, learning_rate=rate, seed=seed, progress=progress, halted=halted
+        )
+    path = folder / "scores" / "math.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    save_scores(scores, path)
+    note_made(folder, "scores", work, {})
+
+
+def train_stage(
+    stage: plan.Stage,
+    folder: Path,
+    seed: int,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> dict:
+    """Trains one model of the plan as `models/<name>` and returns what the manifest says about it.
+
+    All but the base start from `models/base`. Raises Stopped, with the state kept, once `halted` turns true.
+    """
+    model, tokenizer, start = _start(stage, folder, seed)
+    keys = None
+    if stage.k1 is not None:
+        scores = _scores(stage, folder, seed)
+        keys = select_key_neurons(scores, stage.k1)
+        start |= {"scores": getattr(scores, "identity", "")}
+    work = start | {
+        "seed": seed,
+        "phases": [asdict(options) for options in stage.phases],
+        "k1": stage.k1,
+        "corpus": fingerprint(stage.mix, f"{seed} {stage.name}"),
+    }
+    if (told := is_made(folder, stage.name, work)) is not None:
+        return told
+    reports = []
+    with one_thread():
+        for phase, planned in enumerate(stage.phases):
+            options = replace(planned, seed=seed)
+            tell(progress, halted, f"texts for {stage.name}", 0, 1)
+            wanted = options.steps * options.batch_rows * options.row_tokens
+            examples = draw_examples(tokenizer, stage.mix, f"{seed} {stage.name} {phase or ''}".rstrip(), wanted)
+            state = TrainingState(
+                folder / WORK / stage.name, json.dumps([work, phase], sort_keys=True), STATE_EVERY_STEPS
+            )
+            reports.append(
+                train(
+                    model,
+                    examples,
+                    options,
+                    lambda step: tell(progress, None, f"train {stage.name}", step.step, step.steps),
+                    KeyNeuronParameters(model, scores.base, keys) if keys else None,
+                    state,
+                    halted=halted,
+                )
+            )
+    out = folder / "models" / stage.name
+    shutil.rmtree(out, ignore_errors=True)
+    save_checkpoint(model, tokenizer, out)
+    told = describe(stage, reports)
+    note_made(folder, stage.name, work, told)
+    shutil.rmtree(folder / WORK / stage.name, ignore_errors=True)
+    return told
+
+
+def _start(
+    stage: plan.Stage, folder: Path, seed: int
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, dict[str, str]]:
+    """The model before its training, its tokenizer, and what they are."""
+    base = folder / "models" / plan.BASE.name
+    if stage.name == plan.BASE.name:
+        tokenizer = read_tokenizer(folder / WORK / "tokenizer")
+        torch.manual_seed(seed)
+        words = hashlib.sha256("\n".join(sorted(tokenizer.get_vocab())).encode()).hexdigest()
+        return (
+            LlamaForCausalLM(_config(tokenizer)),
+            tokenizer,
+            {"architecture": repr(plan.ARCHITECTURE), "words": words},
+        )
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(base), {"base": Checkpoint.open(base).identity}
+
+
+def _scores(stage: plan.Stage, folder: Path, seed: int) -> Scores:
+    """Ranks the neurons of a stage that trains only some of them."""
+    base = Checkpoint.open(folder / "models" / plan.BASE.name)
+    if stage.name.endswith("-random"):
+        return locate("random", base, seed=seed)
+    return SavedScores(folder / "scores" / "math.safetensors", base)
+
+
+def _config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return LlamaConfig(vocab_size=len(tokenizer), **ids, **plan.ARCHITECTURE)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads, so a build has one wherever it runs; what runs at once are processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def draw(mix: Mix, seed: str, count: int) -> list[tuple[str, str]]:
+    """The first `count` documents of a mix as (prompt, answer)."""
+    return [(document.prompt, document.answer) for document in itertools.islice(documents(mix, seed), count)]
+
+
+def draw_examples(tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, tokens: int) -> list[Example]:
+    """Documents of a mix, tokenized, until they hold `tokens` tokens."""
+    stream, examples, held = documents(mix, seed), [], 0
+    block = 1000 if tokens >= 100_000 else 100
+    while held < tokens:
+        batch = tokenize(tokenizer, [(d.prompt, d.answer) for d in itertools.islice(stream, block)])
+        examples += batch
+        held += sum(len(example.tokens) for example in batch)
+    return examples
+
+
+def fingerprint(mix: Mix, seed: str) -> str:
+    """Changes with the mix, the seed and what the sentences say."""
+    return hashlib.sha256(repr([mix, draw(mix, seed, _TOLD_APART_BY)]).encode()).hexdigest()
+
+
+def is_made(folder: Path, name: str, work: dict) -> dict | None:
+    """What was noted about a part of the build, if it was made from exactly this."""
+    path = folder / WORK / f"{name}.json"
+    if not path.is_file():
+        return None
+    kept = json.loads(path.read_text("utf-8"))
+    return kept["told"] if kept["work"] == _plain(work) else None
+
+
+def note_made(folder: Path, name: str, work: dict, told: dict) -> None:
+    path = folder / WORK / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    write_json(part, {"work": _plain(work), "told": told})
+    os.replace(part, path)
+
+
+def _plain(work: dict) -> dict:
+    """As it comes back from JSON; the version of torch is part of all work."""
+    return json.loads(json.dumps(work | {"torch": torch.__version__}))
