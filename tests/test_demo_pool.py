@@ -5,7 +5,7 @@ import math
 import pytest
 
 from maet_core.demo.pool import workers
-from maet_core.errors import Stopped
+from maet_core.errors import Cancelled
 
 
 def test_work_in_other_processes_comes_back_in_order_and_stops():
@@ -13,7 +13,7 @@ def test_work_in_other_processes_comes_back_in_order_and_stops():
         jobs = [pool.submit(_wait_or_say, said, None) for said in ("a", "b", "c")]
         assert pool.join(jobs, "say", None, None) == ["a", "b", "c"]
         endless = pool.submit(_wait_or_say, "stopped", math.inf)
-        with pytest.raises(Stopped):
+        with pytest.raises(Cancelled):
             pool.join([endless], "wait", None, lambda: True)
     assert endless.result() == "stopped"
 

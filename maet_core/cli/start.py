@@ -138,12 +138,12 @@ def results(
     output: Path,
 ) -> None:
     """Measures the demo's merge beside everything it is compared with. About half an hour a seed on one core."""
-    from maet_core.demo.pool import usable_cores
+    from maet_core.demo.pool import resumable, usable_cores
     from maet_core.demo.report import report
     from maet_core.demo.results import results as measured
 
     shipped = assets or PROJECT / "assets" / "demo"
-    with shown_progress() as progress, asked_to_stop() as asked:
+    with shown_progress() as progress, asked_to_stop() as asked, resumable():
         found = measured(
             shipped, work, seeds, limit, progress=progress, halted=asked, processes=processes or usable_cores()
         )

@@ -12,11 +12,11 @@ from maet_core import __version__
 from maet_core.demo import plan
 from maet_core.demo.manifest import WORK, hashes, write_json
 from maet_core.demo.measure import measure_source
-from maet_core.demo.pool import Pool, usable_cores, workers
+from maet_core.demo.pool import Pool, resumable, usable_cores, workers
 from maet_core.demo.stages import locate_ability, make_tokenizer, train_stage
 from maet_core.demo.tasks import PROBLEMS
 from maet_core.demo.texts import write_texts
-from maet_core.errors import Cancelled, OutputError, Stopped
+from maet_core.errors import OutputError
 from maet_core.evaluation.results import alone
 from maet_core.progress import Halted, Progress, tell
 
@@ -39,11 +39,8 @@ def build(
     if out.exists() and not (out / "manifest.json").is_file() and any(out.iterdir()):
         raise OutputError(f"{out}: holds something that is no demo build; choose another folder")
     part = out.parent / f".{out.name}.part"
-    with alone(part):
-        try:
-            manifest = _build(part, seed, scale, progress, halted, processes or min(4, usable_cores()))
-        except Cancelled as stop:
-            raise Stopped(f"{stop}; the same command goes on from there") from stop
+    with alone(part), resumable():
+        manifest = _build(part, seed, scale, progress, halted, processes or min(4, usable_cores()))
         shutil.rmtree(part / WORK)
         if out.exists():
             shutil.rmtree(out)

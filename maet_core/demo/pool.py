@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from typing import Any
 
-from maet_core.errors import Stopped
+from maet_core.errors import Cancelled, Stopped
 from maet_core.progress import Halted, Progress, tell
 
 _asked: list[int] = []
@@ -29,7 +29,7 @@ class Pool:
         return self.executor.submit(_call, function, arguments) if self.executor else _Later(function, arguments)
 
     def join(self, futures: Sequence[Future], phase: str, progress: Progress | None, halted: Halted | None) -> list:
-        """Waits for all; raises Stopped, after what runs has kept its state, once `halted` turns true."""
+        """Waits for all; raises Cancelled, after what runs has kept its state, once `halted` turns true."""
         if not self.executor:
             return [future.run(phase, progress, halted) for future in futures]
         waiting = set(futures)
@@ -38,7 +38,7 @@ class Pool:
             for future in done:
                 future.result()
             if halted and halted():
-                raise Stopped(f"stopped during: {phase}")
+                raise Cancelled(f"stopped during: {phase}")
             tell(progress, None, phase, len(futures) - len(waiting), len(futures))
         return [future.result() for future in futures]
 
@@ -69,6 +69,17 @@ def workers(processes: int) -> Iterator[Pool]:
     finally:
         event.set()
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """What is stopped in here has kept what it had, and says so."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except Cancelled as stop:
+        raise Stopped(f"{stop}; the same command goes on from there") from stop
 
 
 def usable_cores() -> int:
