@@ -49,7 +49,7 @@ def largest(
     """The `count` largest magnitudes under the names in `sizes` (which says how many values each has): their cuts and counts.
 
     Ties go by the order of the names, then by position, so that exactly `count` are chosen. Cost: a sample and one pass over the
-    values (two where the sample misleads), one chunk a thread and the values next to the threshold in memory.
+    values (three where the sample misleads), one chunk a thread and the values next to the threshold in memory.
     """
     return largest_of_each(sizes, [count], read, progress, halted)[0]
 
@@ -68,8 +68,9 @@ def largest_of_each(
         wanted = _guess(sizes, asked, read)
         tallies = _tally(sizes, wanted, read, progress, halted)
         exact = _beginnings(tallies, asked)
-        if not wanted[exact].all():
+        if not wanted[exact].all():  # the sample misled
             wanted = np.zeros_like(wanted)
+            exact = _beginnings(_tally(sizes, wanted, read, progress, halted), asked)
             wanted[exact] = True
             tallies = _tally(sizes, wanted, read, progress, halted)
         for count, begins in zip(asked, exact, strict=True):
@@ -80,7 +81,8 @@ def largest_of_each(
 @dataclass(frozen=True)
 class _Tally:
     """The magnitudes under one name, as bits of float32 numbers: by their first 16 bits, how many there are (`begins`, sorted, and
-    `begin_counts`); of those that begin as was wanted, each value and how often it is there, in as many entries as there were chunks."""
+    `begin_counts`; where a single run of beginnings was wanted, the next one stands for all above, and none below is counted); of those
+    that begin as was wanted, each value and how often it is there, in as many entries as there were chunks."""
 
     begins: np.ndarray
     begin_counts: np.ndarray
@@ -118,16 +120,26 @@ def _guess(sizes: Mapping[str, int], counts: Sequence[int], read: Read) -> np.nd
 def _tally(
     sizes: Mapping[str, int], wanted: np.ndarray, read: Read, progress: Progress | None, halted: Halted | None
 ) -> list[_Tally]:
+    runs = np.flatnonzero(wanted)
+    one_run = runs.size > 0 and runs.size == runs[-1] - runs[0] + 1
+
     def tally(name: str) -> _Tally:
         begin_counts, found = np.zeros(1 << 16, np.int64), []
         for start in range(0, sizes[name], kernels.CHUNK_ELEMENTS):
-            values = read(name, start, min(start + kernels.CHUNK_ELEMENTS, sizes[name]))
-            inside = np.empty(values.size + 1, np.uint32)
-            size = kernels.count_beginnings(values.view(np.uint32), wanted, begin_counts, inside)
+            bits = read(name, start, min(start + kernels.CHUNK_ELEMENTS, sizes[name])).view(np.uint32)
+            inside = np.empty(bits.size + 1, np.uint32)
+            if one_run:  # what lies above need not be told apart, nor what lies below: that is several times as fast
+                low, high = np.uint32(runs[0] << 16), np.uint32(runs[-1] << 16 | 0xFFFF)
+                above, size = kernels.above_and_inside(bits, low, high, inside)
+                begin_counts[runs[-1] + 1] += above
+            else:
+                size = kernels.count_beginnings(bits, wanted, begin_counts, inside)
             found.append(np.unique(inside[:size], return_counts=True))
-        begins = np.flatnonzero(begin_counts)
         values = np.concatenate([values for values, _ in found] or [np.empty(0, np.uint32)])
         counts = np.concatenate([counts for _, counts in found] or [np.empty(0, np.int64)])
+        if one_run:
+            np.add.at(begin_counts, values >> 16, counts)
+        begins = np.flatnonzero(begin_counts)
         return _Tally(begins, begin_counts[begins], values, counts)
 
     names = list(sizes)

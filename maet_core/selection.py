@@ -29,6 +29,8 @@ from maet_core.weights.ability import AbilityWeights
 _CANCELLATION = 1e-4
 # Cosines that agree to this many decimals are a tie: beyond it the order of summation decides.
 _DECIMALS = 12
+# As much as a thread measures at once: several chunks, for each range has its costs beside the loops.
+_RANGE = 4 * kernels.CHUNK_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
     """Per ability that changes the tensor, all inner products of its differences and the languages'."""
     touching = {key: weights for key, weights in sources.abilities.items() if weights.touches(name)}
     grams: dict[str, np.ndarray] = {}
-    for start in range(0, sources.base.tensors[name].numel if touching else 0, kernels.CHUNK_ELEMENTS):
+    for start in range(0, sources.base.tensors[name].numel if touching else 0, _RANGE):
         part = _Range(sources, name, start)
         among_languages = part.among_languages()
         for key, weights in touching.items():
@@ -159,11 +161,11 @@ def _inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
 
 
 class _Range:
-    """The elements of a tensor from `start` on, as many as a chunk has; what is costly is computed when it is asked for."""
+    """The elements of a tensor from `start` on, `_RANGE` of them at most; what is costly is computed when it is asked for."""
 
     def __init__(self, sources: Sources, name: str, start: int):
         self.name, self.start = name, start
-        self.stop = min(start + kernels.CHUNK_ELEMENTS, sources.base.tensors[name].numel)
+        self.stop = min(start + _RANGE, sources.base.tensors[name].numel)
         self._base, self._languages = sources.base, list(sources.languages.values())
         self._precision = sources.precision(name)
         self._stored = sources.base.values(name, start, self.stop)

@@ -121,3 +121,15 @@ def test_how_magnitudes_begin(size):
     found = kernels.count_beginnings(values.view(np.uint32), wanted, counts, inside)
     np.testing.assert_array_equal(counts, np.bincount(magnitudes >> 16, minlength=1 << 16))
     np.testing.assert_array_equal(inside[:found], magnitudes[wanted[magnitudes >> 16]])
+
+
+@pytest.mark.parametrize("size", [0, 5, 32, 1000])
+@pytest.mark.parametrize("width", [0.0, 0.01, 0.5, 1.0])
+def test_what_lies_above_a_bracket_and_inside(width, size):
+    values = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+    magnitudes = np.abs(values).view(np.uint32)
+    low, high = np.float32(0.5).view(np.uint32), np.float32(0.5 + width).view(np.uint32)
+    inside = np.empty(size + 1, np.uint32)
+    above, found = kernels.above_and_inside(values.view(np.uint32), low, high, inside)
+    assert above == np.count_nonzero(magnitudes > high)
+    np.testing.assert_array_equal(inside[:found], magnitudes[(magnitudes >= low) & (magnitudes <= high)])

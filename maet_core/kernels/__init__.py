@@ -11,6 +11,7 @@ from maet_core.kernels.bf16 import (
     widen_bf16,
 )
 from maet_core.kernels.single import (
+    above_and_inside,
     add_difference,
     add_difference_masked,
     add_weights,
@@ -30,6 +31,7 @@ CHUNK_ELEMENTS = 1 << 17
 
 __all__ = [
     "CHUNK_ELEMENTS",
+    "above_and_inside",
     "add_difference",
     "add_difference_masked",
     "add_weights",

@@ -76,6 +76,38 @@ def count_beginnings(bits, wanted, counts, inside):
     return found
 
 
+_FEW = 32
+
+
+@_jit
+def above_and_inside(bits, low, high, inside):
+    """How many magnitudes, given as bits of float32 values, lie above `high`; those from `low` to `high` are put into `inside`, and
+    their number is the second result."""
+    above = 0
+    found = 0
+    whole = bits.size // _FEW * _FEW
+    for first in range(0, whole, _FEW):
+        few = bits[first : first + _FEW]
+        more = np.uint32(0)
+        between = np.uint32(0)
+        for i in range(_FEW):  # most of the time nothing is inside, and this runs in vector registers
+            magnitude = few[i] & _MAGNITUDE
+            more += np.uint32(magnitude > high)
+            between += np.uint32((magnitude >= low) & (magnitude <= high))
+        above += more
+        if between:
+            for i in range(_FEW):
+                magnitude = few[i] & _MAGNITUDE
+                inside[found] = magnitude
+                found += (magnitude >= low) & (magnitude <= high)
+    for i in range(whole, bits.size):
+        magnitude = bits[i] & _MAGNITUDE
+        above += magnitude > high
+        inside[found] = magnitude
+        found += (magnitude >= low) & (magnitude <= high)
+    return above, found
+
+
 @_jit
 def largest(bits, threshold, ties, chosen):
     """Sets `chosen` where a magnitude lies above the threshold, or equals it among the first `ties` values."""
