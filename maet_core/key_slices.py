@@ -83,8 +83,7 @@ def key_slice(sources: Sources, name: str, keys: KeyNeurons, rows: Sequence[Row]
     if info.numel >= 1 << 32:
         return None
     parts = {part for part, _ in rows}
-    plain = {info.code, *(part.code(name) for part in parts)} == {"BF16"}
-    plain = plain and not any(part.holds_difference(name) for part in parts)
+    plain = info.code == "BF16" and all(part.holds_bf16_weights(name) for part in parts)
     for start in range(0, info.numel, kernels.CHUNK_ELEMENTS):
         stop = min(start + kernels.CHUNK_ELEMENTS, info.numel)
         stored = sources.base.values(name, start, stop)

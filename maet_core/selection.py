@@ -185,11 +185,8 @@ class _Range:
         """The inner products of the languages' differences, below and on the diagonal."""
         there = [i for i, part in enumerate(self._languages) if part.touches(self.name)]
         parts = [self._languages[i] for i in there]
-        plain = not any(part.holds_difference(self.name) for part in parts)
-        if (
-            not (there and plain and {part.code(self.name) for part in parts} == {"BF16"})
-            or self._stored.dtype != np.uint16
-        ):
+        plain = self._stored.dtype == np.uint16 and all(part.holds_bf16_weights(self.name) for part in parts)
+        if not (there and plain):
             return _gram(self._language_values)
         stored = [part.stored(self.name, self.start, self.stop, self._precision)[0] for part in parts]
         addresses = np.array([values.ctypes.data for values in (self._stored, *stored)], np.uint64)

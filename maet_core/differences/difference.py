@@ -42,6 +42,10 @@ class Difference(ABC):
     def holds_difference(self, name: str) -> bool:
         """Whether what is stored of a tensor is a difference already, and not weights."""
 
+    def holds_bf16_weights(self, name: str) -> bool:
+        """Whether what is stored of a tensor are weights in bf16, as the loops over bits need them."""
+        return self.code(name) == "BF16" and not self.holds_difference(name)
+
     @abstractmethod
     def stored(
         self, name: str, start: int, stop: int, precision: np.dtype, scratch: np.ndarray | None = None
@@ -82,7 +86,7 @@ class Difference(ABC):
         """Elements `start` to `stop` of the flattened difference, float32 (float64 where an input is)."""
         precision = widest(self.base.tensors[name].code, self.code(name))
         stored = self.base.values(name, start, stop)
-        if stored.dtype == np.uint16 and self.code(name) == "BF16" and not self.holds_difference(name):
+        if stored.dtype == np.uint16 and self.holds_bf16_weights(name):
             changes = np.empty(stored.size, np.float32)
             if kernels.change_bf16(stored, self.stored(name, start, stop, precision)[0], changes):
                 return changes

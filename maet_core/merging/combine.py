@@ -75,9 +75,8 @@ class Combiner:
         single = sources.precision(name) == np.float32
         if not self.plan.method.linear:
             return addends, False, single
-        codes = {addend.difference.code(name) for addend in addends} | {sources.base.tensors[name].code}
-        weights = not any(addend.difference.holds_difference(name) for addend in addends)
-        return addends, weights and codes == {"BF16"}, single
+        plain = sources.base.tensors[name].code == "BF16"
+        return addends, plain and all(addend.difference.holds_bf16_weights(name) for addend in addends), single
 
     def _scratch(self, which: int, size: int) -> np.ndarray | None:
         """Memory to read into: the base's (0), an addend's (from 1). A range too large for it has fresh memory."""
