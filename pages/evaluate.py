@@ -5,7 +5,7 @@ import streamlit as st
 from maet_core.evaluation import report
 from maet_core.evaluation.results import Evaluation
 from maet_core.search.points import Search
-from maet_core.studio import asking, charts, measured, questions, resources, searched, shell, state
+from maet_core.studio import asking, charts, files, measured, questions, resources, searched, shell, state
 from maet_core.studio.heatmap import heatmap
 
 shell.guard()
@@ -97,20 +97,9 @@ def show_answers(found: Evaluation, cell, models: list[str], reference: str, rea
 
 def exports(found: Evaluation, task: str, reading: str, name: str) -> None:
     with st.container(horizontal=True):
-        st.download_button(
-            "CSV", report.to_csv(found), f"{name}.csv", "text/csv", key="evaluate-csv", on_click="ignore"
-        )
-        st.download_button(
-            "LaTeX", report.to_latex(found, task), f"{name}.tex", "text/plain", key="evaluate-tex", on_click="ignore"
-        )
-        st.download_button(
-            "PNG",
-            lambda: measured.picture(found, task, reading),
-            f"{name}.png",
-            "image/png",
-            key="evaluate-png",
-            on_click="ignore",
-        )
+        files.button("CSV", lambda: report.to_csv(found), f"{name}.csv", "text/csv", "evaluate-csv")
+        files.button("LaTeX", lambda: report.to_latex(found, task), f"{name}.tex", "text/plain", "evaluate-tex")
+        files.button("PNG", lambda: measured.picture(found, task, reading), f"{name}.png", "image/png", "evaluate-png")
 
 
 def show_search(name: str) -> None:

@@ -4,7 +4,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import cells, charts, key_sets, knock_out, scores, shell, state, unit_page, units
+from maet_core.studio import cells, charts, files, key_sets, knock_out, scores, shell, state, unit_page, units
 from maet_core.studio.heatmap import heatmap
 
 shell.guard()
@@ -114,7 +114,7 @@ def draw_map(table, grid, scale, key: str, heading: str) -> None:
         column_shares=layers,
         shares_title="share of all key",
         title=heading.replace("*", ""),
-        csv=charts.csv_text(table.drop(columns="tensors")),
+        csv=files.csv_text(table.drop(columns="tensors")),
     )
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from maet_core.recipe import Recipe
-from maet_core.studio import cells, charts, resources, shell, state
+from maet_core.studio import cells, charts, files, resources, shell, state
 from maet_core.studio.heatmap import heatmap
 
 shell.guard()
@@ -162,7 +162,7 @@ def table(selection) -> None:
                 "parameters": st.column_config.NumberColumn(format="localized"),
             },
         )
-        charts.csv_button(lambda: found, f"tensors-{ability}")
+        files.csv_button(lambda: found, f"tensors-{ability}")
 
 
 def selection_table(selection) -> pd.DataFrame:
@@ -230,7 +230,7 @@ heatmap(
     shares_title="share of ‖R(A)‖²",
     legend=[(mark, label) for mark, label in LEGEND if mark in ("in", "out", *(cell.mark for cell in grid.values()))],
     title=f"{ability}: cosine of R(A) and R_Lang, k2 = {selection.k2:g} %",
-    csv=charts.csv_text(selection_table(selection)),
+    csv=files.csv_text(selection_table(selection)),
 )
 choose_many()
 hand_patterns(recipe, ability)

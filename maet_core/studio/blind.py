@@ -13,7 +13,7 @@ import streamlit as st
 
 from maet_core.evaluation.statistics import wilson
 from maet_core.notebook import Notebook
-from maet_core.studio import exports, questions, resources, shell
+from maet_core.studio import files, questions, resources, shell
 from maet_core.studio.slots import Slot
 from maet_core.workspace import Question
 
@@ -122,11 +122,11 @@ def show_tally() -> None:
         st.caption(
             "A model is the same as long as its recipe is; the short code behind its name stands for the recipe."
         )
-        st.download_button(
+        files.button(
             "Votes as JSONL",
-            exports.to_jsonl(votes),
+            lambda: files.jsonl_text(votes),
             "votes.jsonl",
             "application/jsonl",
+            "votes-jsonl",
             icon=":material/download:",
-            on_click="ignore",
         )

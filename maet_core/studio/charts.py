@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,26 +52,6 @@ def choose_picture_format(key: str) -> None:
         help="The camera at a chart's corner saves it. Heatmaps have buttons of their own.",
         **state.bound_view(f"{key}-pictures", ["svg", "png"], "pictures", "svg"),
     )
-
-
-def csv_button(table: Callable[[], pd.DataFrame], name: str) -> None:
-    """The table behind a view as a file; it is made when somebody wants it."""
-    st.download_button(
-        "Table as CSV",
-        lambda: csv_text(table()).encode("utf-8-sig"),  # the mark lets a spreadsheet read every script
-        f"{name}.csv",
-        "text/csv",
-        key=f"{name}-csv",
-        on_click="ignore",
-        type="tertiary",
-        icon=":material/download:",
-    )
-
-
-def csv_text(table: pd.DataFrame) -> str:
-    """A text that begins like a formula gets an apostrophe, so that no spreadsheet runs it."""
-    safe = table.map(lambda value: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t" else value)
-    return safe.to_csv(index=False)
 
 
 def unit_bars(units: pd.DataFrame, first: int = 0, last: int | None = None, height: int = 210) -> tuple[go.Figure, int]:

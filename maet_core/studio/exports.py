@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import streamlit as st
 
-from maet_core.studio import answers
+from maet_core.studio import answers, files
 from maet_core.studio.slots import Slot
 from maet_core.workspace import Question
 
@@ -49,31 +48,26 @@ def menu(key: str, rows: list[dict]) -> None:
         st.caption("Answers, to copy")
         st.code(_text(rows[:8]), language=None, wrap_lines=True, height=160)
         with st.container(horizontal=True):
-            _download("JSONL", to_jsonl(rows), f"{key}.jsonl", "application/jsonl", key)
-            _download("CSV", to_csv(rows), f"{key}.csv", "text/csv", key)
-
-
-def to_jsonl(rows: Iterable[dict]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            icon = ":material/download:"
+            files.button(
+                "JSONL",
+                lambda: files.jsonl_text(rows),
+                f"{key}.jsonl",
+                "application/jsonl",
+                f"{key}-JSONL",
+                icon=icon,
+            )
+            files.button("CSV", lambda: to_csv(rows), f"{key}.csv", "text/csv", f"{key}-CSV", icon=icon)
 
 
 def to_csv(rows: list[dict]) -> str:
-    """A table for spreadsheets. What a spreadsheet would take for a formula gets an apostrophe in front, as text has there."""
+    """A table for spreadsheets; what is nested stands in a cell as JSON."""
     import pandas as pd
 
     flat = [
-        {name: _cell(value if not isinstance(value, dict) else json.dumps(value)) for name, value in row.items()}
-        for row in rows
+        {name: json.dumps(value) if isinstance(value, dict) else value for name, value in row.items()} for row in rows
     ]
-    return pd.DataFrame(flat).to_csv(index=False)
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def _download(label: str, text: str, name: str, mime: str, key: str) -> None:
-    st.download_button(label, text, name, mime, icon=":material/download:", key=f"{key}-{label}", on_click="ignore")
+    return files.csv_text(pd.DataFrame(flat))
 
 
 def _text(rows: list[dict]) -> str:

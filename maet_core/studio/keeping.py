@@ -9,7 +9,7 @@ import streamlit as st
 from maet_core import jobs
 from maet_core.errors import JobError
 from maet_core.recipe import Recipe
-from maet_core.studio import background, resources, shell, state
+from maet_core.studio import background, files, resources, shell, state
 
 
 def tabs(recipe: Recipe) -> None:
@@ -126,4 +126,4 @@ def save_and_load(recipe: Recipe) -> None:
     with st.expander("YAML"):
         st.code(text, language="yaml")
         name = f"{state.recipe_name() or 'mine'}.yaml"
-        st.download_button("Download", text, name, "application/yaml", on_click="ignore")
+        files.button("Download", lambda: text, name, "application/yaml", "merge-yaml")

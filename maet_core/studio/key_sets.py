@@ -8,7 +8,7 @@ import streamlit as st
 from maet_core.errors import MaetError
 from maet_core.importance import KeyNeurons
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import cells, charts, scores, state
+from maet_core.studio import cells, charts, files, scores, state
 from maet_core.studio.heatmap import SEQUENTIAL, Cell, Scale, heatmap
 
 
@@ -18,7 +18,7 @@ def shares(table: pd.DataFrame, rows: list[str], columns: list[str]) -> None:
         found = share_table(table, by, names)
         with side:
             charts.plot(charts.share_bars(found, by), f"neurons-share-{by}")
-            charts.csv_button(lambda found=found: found, f"share-by-{by}")
+            files.csv_button(lambda found=found: found, f"share-by-{by}")
     st.caption("Random: neurons drawn by lot lie everywhere in proportion to how many neurons there are.")
 
 
@@ -105,7 +105,7 @@ def overlap_map(recipe: Recipe, rule: KeyNeuronRule, granularity: str) -> None:
         on_pick=pair,
         column_title="",
         title=f"Jaccard overlap of the top {rule.k1:g} %",
-        csv=charts.csv_text(pd.DataFrame(lines)),
+        csv=files.csv_text(pd.DataFrame(lines)),
     )
     st.caption(
         "Click a pair to see both maps. The random control shows what chance gives; so does each cell's hover text."

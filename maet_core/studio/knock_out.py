@@ -7,7 +7,7 @@ import streamlit as st
 
 from maet_core.importance import KeyNeurons
 from maet_core.recipe import Recipe
-from maet_core.studio import answers, charts, knocked, limits, questions, scores, state, texts
+from maet_core.studio import answers, charts, files, knocked, limits, questions, scores, state, texts
 
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 LOSS_COUNTS = (12, 24, 60, 200)
@@ -99,7 +99,7 @@ def _losses(variant: Recipe, settings: dict, factor: float, chosen: texts.Texts,
         charts.plot(charts.loss_curves(points, as_is.value), "neurons-loss-curve")
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption("Every factor that you have tried is a point.")
-            charts.csv_button(lambda: points, "loss-over-factor")
+            files.csv_button(lambda: points, "loss-over-factor")
 
 
 def _measured(variant: Recipe, settings: dict, pairs: list, sample: tuple) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from maet_core.studio import cells, charts, scores, state
+from maet_core.studio import cells, charts, files, scores, state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ def _bars(units: pd.DataFrame, place: cells.Place) -> None:
             st.button("Show all", key="neurons-zoom-out", on_click=state.set_view, args=("zoom", None))
         else:
             st.caption("Click a bar to open its unit.")
-        charts.csv_button(lambda: units, f"units-{place[0]}-{place[1]}")
+        files.csv_button(lambda: units, f"units-{place[0]}-{place[1]}")
 
 
 def _table(units: pd.DataFrame, place: cells.Place) -> None:

@@ -10,7 +10,7 @@ from page_tools import html_text, no_complaint, widget
 
 from maet_core.evaluation import is_right
 from maet_core.generation import Answer, Decoding
-from maet_core.studio import answers, blind, exports, slots
+from maet_core.studio import answers, blind, exports, files, slots
 from maet_core.studio.filling import Filling
 from maet_core.studio.slots import Slot
 from maet_core.workspace import Question
@@ -127,7 +127,7 @@ def test_the_tally_has_wilson_s_interval():
 def test_exports_hold_everything_and_no_formula(text):
     slot = Slot("Base", "", "models/base", lambda: None)
     row = exports.record(slot, QUESTION, Decoding(max_new_tokens=7), Answer("Base", text, 3, 0.5, "end"))
-    again = json.loads(exports.to_jsonl([row]))
+    again = json.loads(files.jsonl_text([row]))
     assert again["answer"] == text
     assert again["decoding"]["max_new_tokens"] == 7
     assert again["right"] is is_right(text, "6")

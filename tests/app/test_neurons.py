@@ -15,7 +15,7 @@ from maet_core.importance import locate, save_scores
 from maet_core.inspection.overlap import expected_jaccard
 from maet_core.live import LiveModel
 from maet_core.sources import Sources
-from maet_core.studio import cells, charts, key_sets, knocked, resources, scores
+from maet_core.studio import cells, charts, files, key_sets, knocked, resources, scores
 
 CELL = json.dumps(["down_proj", "1"])
 
@@ -122,7 +122,7 @@ def test_sets_of_key_neurons(app, workspace, look):
 
 
 def test_a_table_that_looks_like_a_formula_stays_text():
-    text = charts.csv_text(pd.DataFrame({"token": ["=1+1", "@x", "fine"], "value": [-1.0, 2.0, 3.0]}))
+    text = files.csv_text(pd.DataFrame({"token": ["=1+1", "@x", "fine"], "value": [-1.0, 2.0, 3.0]}))
     assert text.splitlines() == ["token,value", "'=1+1,-1.0", "'@x,2.0", "fine,3.0"]
 
 

@@ -6,6 +6,7 @@ import urllib.request
 from urllib.error import HTTPError
 
 import pytest
+import yaml
 from playwright.sync_api import expect
 from studio_server import PATIENCE_MS, idle
 
@@ -73,6 +74,21 @@ def test_back_undoes_a_slider(studio, page):
     idle(page)
     page.go_back()
     expect(field).to_have_value("1")
+
+
+def test_the_saved_yaml_is_what_is_on_the_screen(studio, page):
+    studio.open(page, "merge")
+    page.get_by_role("tab", name="Recipe").click()
+    page.locator("summary", has_text="YAML").click()
+    save = page.get_by_role("button", name="Download", exact=True)
+    expect(save).to_be_visible()
+    set_slider(page, "merge-row-eta", "ArrowRight")
+    expect(page.locator(".maet-recipe")).to_contain_text("changed")
+    idle(page)
+    with page.expect_download() as download:
+        save.click()
+    assert yaml.safe_load(download.value.path().read_text("utf-8"))["eta"] == 1.05
+    assert download.value.suggested_filename == "demo.yaml"
 
 
 def test_pick_a_cell_by_mouse_and_by_keyboard(studio, page):
