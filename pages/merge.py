@@ -19,36 +19,28 @@ from maet_core.studio import (
     slots,
     state,
 )
+from maet_core.studio.slider import settled, slider
 from maet_core.workspace import Question, short_name
 
 shell.guard()
 
 RANGES = {"alpha": (0.0, 2.0), "beta": (0.0, 2.0), "gamma": (0.0, 3.0), "mu": (0.0, 2.0), "eta": (0.0, 2.0)}
 LIMIT = 100.0
-STEP = 0.05
 QUICK_SECONDS = 0.5
 _QUICK = "_merge_quick"
 
 
 def coefficient(field: str, value: float, label: str) -> None:
-    """A slider with a number field beside it, for values between its steps and beyond its ends."""
     low, high = RANGES[field.rpartition(".")[2]]
-
-    def take(entered: float | None) -> None:
-        if entered is not None and -LIMIT <= entered <= LIMIT:
-            state.change(field, float(entered))
-
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"merge-row-{field}"):
-        st.slider(label, min(low, value), max(high, value), step=STEP, **state.bound(f"merge-{field}", value, take))
-        st.number_input(
-            f"{label}, exact",
-            -LIMIT,
-            LIMIT,
-            step=STEP,
-            format="%.3g",
-            label_visibility="collapsed",
-            width=112,
-            **state.bound(f"merge-{field}-number", value, take),
+    with st.container(key=f"merge-row-{field}"):
+        slider(
+            label,
+            value,
+            lambda entered: state.change(field, entered),
+            key=f"merge-{field}",
+            low=low,
+            high=high,
+            limits=(-LIMIT, LIMIT),
         )
 
 
@@ -73,10 +65,11 @@ def sliders(recipe: Recipe) -> None:
 def live_answer(recipe: Recipe, question: Question | None) -> None:
     if question is None:
         st.info("Type a question, and it is answered after every change.")
+        settled()
         return
     questions.show_question(question)
     started = time.monotonic()
-    answers.panel_auto("merge", [slots.merged_slot(recipe)], question)
+    answers.panel_auto("merge", [slots.merged_slot(recipe)], question, settled)
     st.session_state[_QUICK] = time.monotonic() - started < QUICK_SECONDS
 
 

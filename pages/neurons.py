@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from maet_core.recipe import KeyNeuronRule, Recipe
 from maet_core.studio import cells, charts, files, key_sets, knock_out, scores, shell, state, unit_page, units
 from maet_core.studio.heatmap import heatmap
+from maet_core.studio.slider import settled, slider
 
 shell.guard()
 
@@ -41,12 +42,16 @@ def controls(recipe: Recipe, ability: str) -> KeyNeuronRule:
         return state.bound(f"neurons-{field}", getattr(rule, field), lambda value: set_rule(ability, field, value))
 
     left, middle, right = st.columns([5, 3, 3])
-    left.select_slider(
-        "k1: the share of all neurons that counts as key",
-        sorted({*scores.K1_STEPS, rule.k1}),
-        format_func=lambda value: f"{value:g} %",
-        **bound("k1"),
-    )
+    with left:
+        slider(
+            "k1: the share of all neurons that counts as key",
+            rule.k1,
+            lambda value: set_rule(ability, "k1", value),
+            key="neurons-k1",
+            stops=scores.K1_STEPS,
+            limits=(0.0, 100.0),
+            unit="%",
+        )
     middle.selectbox("A neuron is one of", list(GRANULARITIES), format_func=GRANULARITIES.get, **bound("granularity"))
     right.selectbox("The top k1 % of", list(SCOPES), format_func=SCOPES.get, **bound("scope"))
     return rule
@@ -194,6 +199,7 @@ restrict_switch(recipe, ability)
 draw_maps(
     first, second, tables, drawing, f"{other.count:,} neurons, same colours" if drawing == "density" else second.note
 )
+settled()
 place = state.cell()
 if place in cells.density_cells(tables[0]):
     found = units.inside(keys, place)

@@ -8,6 +8,7 @@ import streamlit as st
 from maet_core.recipe import Recipe
 from maet_core.studio import cells, charts, files, resources, shell, state
 from maet_core.studio.heatmap import heatmap
+from maet_core.studio.slider import settled, slider
 
 shell.guard()
 
@@ -23,13 +24,14 @@ LEGEND = (
 
 def k2_slider(recipe: Recipe, ability: str) -> None:
     field = f"abilities.{ability}.tensors.k2"
-    st.slider(
+    slider(
         "k2: the share of the tensors that the rule keeps, least similar first",
-        0.0,
-        100.0,
+        recipe.abilities[ability].tensors.k2,
+        lambda k2: state.change(field, k2),
+        key="tensors-k2",
+        high=100.0,
         step=1.0,
-        format="%g %%",
-        **state.bound("tensors-k2", recipe.abilities[ability].tensors.k2, lambda k2: state.change(field, float(k2))),
+        unit="%",
     )
 
 
@@ -232,6 +234,7 @@ heatmap(
     title=f"{ability}: cosine of R(A) and R_Lang, k2 = {selection.k2:g} %",
     csv=files.csv_text(selection_table(selection)),
 )
+settled()
 choose_many()
 hand_patterns(recipe, ability)
 table(selection)

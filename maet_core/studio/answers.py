@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from maet_core.generation import Answer, Decoding
 
 ENOUGH_FOR_SPEED = 8
+READING_SECONDS = 0.4
 MARK = "####"  # before the final answer, as in GSM8K
 _ENDS = {"end": "", "length": "cut at the length limit", "stopped": "stopped"}
 
@@ -33,17 +34,25 @@ def panel(
     *,
     ask: bool,
     veiled: Sequence[str] = (),
+    to_read: Callable[[], None] | None = None,
 ) -> dict[str, Answer]:
     """Draws one column a slot. With `ask` the models answer now, all at once; otherwise what they said last is shown.
 
     What was said is kept as it comes, so that Stop, or any other interruption, loses nothing; it is returned by label. `veiled`
     are headings that stand for the slots' own; what could sway a vote or give a model away is hidden with them: whether the
-    answer is right, its length and speed, and which model had to wait.
+    answer is right, its length and speed, and which model had to wait. `to_read` is called once, when there is something to read: all
+    has been said, or the words of every slot have been growing for a moment.
     """
     signature = _signature(slots, question, decoding)
     kept = st.session_state.setdefault("_answers", {})
     if ask or key not in kept or kept[key]["slots"] != [slot.label for slot in slots]:
-        kept[key] = {"slots": [slot.label for slot in slots], "answers": {}, "signature": signature if ask else None}
+        before = _before(kept.get(key), question) if to_read else {}
+        kept[key] = {
+            "slots": [slot.label for slot in slots],
+            "answers": {},
+            "before": before,
+            "signature": signature if ask else None,
+        }
     store = kept[key]
     current = store["signature"] == signature
     places = {}
@@ -53,20 +62,44 @@ def panel(
             st.html(f"<div class='maet-slot'><b>{html.escape(label)}</b> <span>{html.escape(note)}</span></div>")
             places[slot.label] = st.empty()
     for label, place in places.items():
-        _draw(place, store["answers"].get(label), question, running=ask, outdated=not current, veiled=bool(veiled))
+        if ask and (earlier := store["before"].get(label)):
+            _draw(place, earlier, question, outdated=True)
+        else:
+            _draw(place, store["answers"].get(label), question, running=ask, outdated=not current, veiled=bool(veiled))
     if ask:
         for answer in said(slots, question, decoding):
             store["answers"][answer.label] = answer
-            _draw(places[answer.label], answer, question, running=True, veiled=bool(veiled))
+            if answer.text or answer.finished or answer.waiting or answer.label not in store["before"]:
+                _draw(places[answer.label], answer, question, running=True, veiled=bool(veiled))
+            if to_read and _is_to_read(store["answers"], slots):
+                to_read()
+                to_read = None
+    if to_read:
+        to_read()
     return store["answers"] if current else {}
 
 
-def panel_auto(key: str, slots: list[Slot], question: Question) -> None:
-    """The panel without a button: the models answer by themselves whenever question or weights are new."""
+def _before(store: dict | None, question: Question) -> dict[str, Answer]:
+    """What was said to this question last, faded, until there are new words: an answer that follows a slider must not flicker."""
+    if store is None or not store["signature"] or store["signature"][0] != question.prompt:
+        return {}
+    return store["before"] | {label: answer for label, answer in store["answers"].items() if answer.text}
+
+
+def _is_to_read(answers: dict[str, Answer], slots: list[Slot]) -> bool:
+    found = [answers.get(slot.label) for slot in slots]
+    return all(answer and (answer.finished or (answer.text and answer.seconds > READING_SECONDS)) for answer in found)
+
+
+def panel_auto(key: str, slots: list[Slot], question: Question, to_read: Callable[[], None] | None = None) -> None:
+    """The panel without a button: the models answer by themselves whenever question or weights are new.
+
+    With `to_read`, for what a slider moves, the answer before stays, faded, until the new one has words.
+    """
     from maet_core.generation import Decoding
 
     decoding = Decoding(max_new_tokens=96)
-    panel(key, slots, question, decoding, ask=not is_answered(key, slots, question, decoding))
+    panel(key, slots, question, decoding, ask=not is_answered(key, slots, question, decoding), to_read=to_read)
 
 
 def is_answered(key: str, slots: list[Slot], question: Question, decoding: Decoding) -> bool:

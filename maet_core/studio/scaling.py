@@ -7,9 +7,10 @@ import streamlit as st
 
 from maet_core.recipe import Recipe, Scale
 from maet_core.studio import resources, state
+from maet_core.studio.slider import slider
 
 BANDS, COLUMNS = 4, 4
-HIGHEST, STEP = 2.0, 0.05
+HIGHEST = 2.0
 _KINDS = {"ability": "R(A)", "languages": "R_Lang"}
 
 
@@ -71,9 +72,10 @@ def scaled(recipe: Recipe, kind: str, pattern: str, factor: float) -> Recipe:
 
 def _slider(recipe: Recipe, kind: str, pattern: str, label: str) -> None:
     value = next((getattr(scale, kind) for scale in recipe.scales if scale.tensors == pattern), 1.0)
-    bound = state.bound(
-        f"merge-scale-{kind}-{pattern}",
+    slider(
+        f"{label}, × {_KINDS[kind]}",
         value,
         lambda factor: state.set_recipe(scaled(state.recipe(), kind, pattern, factor)),
+        key=f"merge-scale-{kind}-{pattern}",
+        high=HIGHEST,
     )
-    st.slider(f"{label}, × {_KINDS[kind]}", min(0.0, value), max(HIGHEST, value), step=STEP, **bound)

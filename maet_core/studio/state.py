@@ -17,7 +17,7 @@ from maet_core.recipe import Recipe
 from maet_core.studio import resources
 
 _RECIPE, _NAME, _SAVED, _VIEW, _URL, _NOTICE = "_recipe", "_recipe_name", "_recipe_saved", "_view", "_url", "_notice"
-_AGES, _ACTED = "_ages", "_acted"
+_AGES, _ACTED, _MOVING = "_ages", "_acted", "_moving"
 _FIELDS = ("base", "method", "abilities.", "languages.", "eta", "scales", "output.")
 
 
@@ -32,6 +32,7 @@ def begin() -> None:
     if shown and shown != st.session_state.get(_URL) and not acted:
         _take_in(shown)
     mirror()
+    st.session_state.pop(_MOVING, None)
 
 
 def recipe() -> Recipe | None:
@@ -118,6 +119,14 @@ def acted() -> None:
     st.session_state[_ACTED] = True
 
 
+def moving(on: bool) -> None:
+    """Called by a slider's callback: this entry is one of many that a drag makes, or the last one.
+
+    The URL waits for the last one, so that going back undoes the whole drag and not a pixel of it.
+    """
+    st.session_state[_MOVING] = on
+
+
 def notice(text: str) -> None:
     """One calm line at the top of the next run."""
     st.session_state[_NOTICE] = text
@@ -169,6 +178,8 @@ def _aged(key: str, age: int) -> str:
 
 def mirror() -> None:
     """Writes the state into the URL. Streamlit empties the query when the page changes, so this runs on every page."""
+    if st.session_state.get(_MOVING):
+        return
     settings: dict[str, str] = {}
     if name := recipe_name():
         settings["recipe"] = name

@@ -12,6 +12,7 @@ import streamlit as st
 from maet_core.recipe import KeyNeuronRule, Recipe
 from maet_core.studio import answers, cells, questions, resources, scores, shell, slots, state
 from maet_core.studio.heatmap import heatmap
+from maet_core.studio.slider import settled, slider
 from maet_core.workspace import Question
 
 _VIEW, _LEFT = "tour", "_tour_left"
@@ -72,17 +73,21 @@ def _neurons(recipe: Recipe, ability: str, question: Question | None) -> None:
         st.info("This ability comes as a pack, which holds its key neurons already. Go on to the next step.")
         return
     k1 = state.view("tour_k1", 5.0)
-    k1 = st.select_slider(
+    k1 = k1 if k1 in _K1 else 5.0
+    slider(
         "k₁: the share of all neurons that counts as key",
-        _K1,
-        format_func=lambda value: f"{value:g} %",
-        **state.bound("tour-k1", k1 if k1 in _K1 else 5.0, lambda value: state.set_view("tour_k1", value)),
+        k1,
+        lambda value: state.set_view("tour_k1", min(_K1, key=lambda step: abs(step - value))),
+        key="tour-k1",
+        stops=_K1,
+        unit="%",
     )
     table = scores.cell_table(scores.key_neurons(recipe, f"ability:{ability}", KeyNeuronRule(k1=k1)))
     anatomy = resources.opened(recipe).base.anatomy
     density = cells.density_cells(table)
     rows, columns = cells.axes(density, cells.order(anatomy), anatomy.layers)
     heatmap(density, rows, columns, cells.density_scale([table]), key="tour-neurons", on_pick=_look_at)
+    settled()
 
 
 def _tensors(recipe: Recipe, ability: str, question: Question | None) -> None:
@@ -90,13 +95,14 @@ def _tensors(recipe: Recipe, ability: str, question: Question | None) -> None:
         st.info(f"The recipe's method is {recipe.method.name}: it adds to every tensor. Go on to the next step.")
         return
     field = f"abilities.{ability}.tensors.k2"
-    st.slider(
+    slider(
         "k₂: the share of the tensors that take the ability, the least similar first",
-        0.0,
-        100.0,
+        recipe.abilities[ability].tensors.k2,
+        lambda value: state.change(field, value),
+        key="tour-k2",
+        high=100.0,
         step=5.0,
-        format="%g %%",
-        **state.bound("tour-k2", recipe.abilities[ability].tensors.k2, lambda value: state.change(field, float(value))),
+        unit="%",
     )
     measured = resources.measured(recipe)
     selection = measured.select(recipe)[ability]
@@ -112,23 +118,24 @@ def _tensors(recipe: Recipe, ability: str, question: Question | None) -> None:
         on_pick=_look_at,
         legend=[("in", "takes the ability"), ("out", "languages only")],
     )
+    settled()
 
 
 def _answer(recipe: Recipe, ability: str, question: Question | None) -> None:
     gamma = recipe.abilities[ability].gamma
     field = f"abilities.{ability}.gamma"
-    st.slider(
+    slider(
         f"γ: how much of R({ability}) is added",
-        min(0.0, gamma),
-        max(2.0, gamma),
-        step=0.05,
-        **state.bound("tour-gamma", gamma, lambda value: state.change(field, float(value))),
+        gamma,
+        lambda value: state.change(field, value),
+        key="tour-gamma",
+        high=2.0,
     )
     if question is None:
         st.info("The workspace has no question to ask; type one on Merge.")
         return
     questions.show_question(question)
-    answers.panel_auto("tour", [slots.merged_slot(recipe)], question)
+    answers.panel_auto("tour", [slots.merged_slot(recipe)], question, settled)
 
 
 def _look_at(row: str, column: str) -> None:

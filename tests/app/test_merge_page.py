@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from page_tools import html_text, no_complaint, recipe_of, widget
+from page_tools import html_text, no_complaint, recipe_of, slide, widget
 
 from maet_core.recipe import Recipe
 from maet_core.studio import formula, scaling
@@ -35,7 +35,7 @@ def test_a_setting_is_kept_rated_restored_and_removed(app, workspace):
     row = json.loads(file.read_text())
     assert (row["name"], row["question"]) == ("as it came", "Asha ana maembe 3 na ananunua 4 zaidi. Ana mangapi?")
     assert Recipe.from_dict(row["recipe"]) == before
-    widget(test.slider, "merge-eta").set_value(0.5).run()
+    slide(test, "merge-eta", 0.5)
     test.feedback(key=f"merge-rate-{row['id']}").set_value(3).run()
     assert json.loads(file.read_text().splitlines()[-1])["rating"] == 4
     test.button(key=f"merge-restore-{row['id']}").click().run()
@@ -54,9 +54,9 @@ def test_the_grid_fills_in_and_survives_a_change_of_its_own_coefficients(app):
     work = test.session_state["_fillings"]["merge-grid"]
     assert set(work.answers) == {(0.0, 0.5), (0.0, 1.0), (1.0, 0.5), (1.0, 1.0)}
     kept = dict(work.answers)
-    widget(test.slider, "merge-eta").set_value(0.5).run()
+    slide(test, "merge-eta", 0.5)
     assert test.session_state["_fillings"]["merge-grid"].answers == kept
-    widget(test.slider, "merge-languages.sw.mu").set_value(0.9).run()
+    slide(test, "merge-languages.sw.mu", 0.9)
     no_complaint(test)
     assert test.session_state["_fillings"]["merge-grid"].answers == {}
 
@@ -70,7 +70,7 @@ def test_a_link_to_a_grid_that_makes_no_sense_gets_the_usual_one(app, grid):
 
 def test_scaling_by_part_goes_into_recipe_formula_and_link(app):
     test = app("merge", expert="true")
-    widget(test.slider, "merge-scale-ability-module:down_proj").set_value(0.5).run()
+    slide(test, "merge-scale-ability-module:down_proj", 0.5)
     no_complaint(test)
     assert recipe_of(test).to_dict()["scales"] == [{"tensors": "module:down_proj", "ability": 0.5, "languages": 1.0}]
     assert "a[t]" in test.latex[0].value
@@ -119,7 +119,7 @@ def test_the_guided_visit_can_be_taken_left_and_is_not_pressed(app):
         no_complaint(test)
         assert title in [element.value for element in test.subheader]
         if title.startswith("Which"):
-            widget(test.slider, "tour-k2").set_value(50.0).run()
+            slide(test, "tour-k2", 50.0)
             assert recipe_of(test).abilities["math"].tensors.k2 == 50.0
         if not title.startswith("Move"):
             test.button(key="tour-next").click().run()

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from large_workspace import LAYERS, UNITS, build_large_workspace
-from test_pages import html_text, no_complaint, recipe_of, widget
+from page_tools import html_text, no_complaint, recipe_of, slide, widget
 
 from maet_core import importance
 from maet_core.checkpoints import Checkpoint
@@ -84,7 +84,7 @@ def test_k1_moves_without_ranking_again_and_a_large_model_ranks_behind_a_bar(app
     assert ranked == [scores.K1_STEPS] * 2  # the ability's scores and the control's
     assert "Jaccard overlap" in html_text(test)
     before = html_text(test)
-    widget(test.select_slider, "neurons-k1").set_value(20.0).run()
+    slide(test, "neurons-k1", 20.0)
     no_complaint(test)
     assert len(ranked) == 2
     assert "(20 %)" in html_text(test)

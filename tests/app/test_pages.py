@@ -4,7 +4,7 @@ import json
 
 import pytest
 import streamlit as st
-from page_tools import html_text, no_complaint, recipe_of, widget
+from page_tools import html_text, no_complaint, recipe_of, slide, slider_data, widget
 
 from maet_core.recipe import Recipe
 from maet_core.studio import resources
@@ -67,7 +67,7 @@ def test_start_answers_by_itself_and_keeps_the_answers(app):
 def test_k1_moves_the_key_neurons_and_the_recipe(app):
     test = app("neurons")
     before = html_text(test)
-    test.select_slider[0].set_value(20.0).run()
+    slide(test, "neurons-k1", 20.0)
     no_complaint(test)
     assert recipe_of(test).abilities["math"].key_neurons.k1 == 20.0
     assert html_text(test) != before
@@ -77,7 +77,7 @@ def test_neurons_without_a_rule_in_the_recipe_leave_the_recipe_alone(app):
     test = app("neurons")
     test.toggle[0].set_value(False).run()
     assert recipe_of(test).abilities["math"].key_neurons is None
-    test.select_slider[0].set_value(10.0).run()
+    slide(test, "neurons-k1", 10.0)
     no_complaint(test)
     assert recipe_of(test).abilities["math"].key_neurons is None
     assert "10 %" in html_text(test)
@@ -103,8 +103,8 @@ def test_a_link_to_a_cell_that_is_not_there_is_harmless(app, cell):
 
 def test_k2_moves_the_selection(app):
     test = app("tensors")
-    assert test.slider[0].value == 80.0
-    test.slider[0].set_value(0.0).run()
+    assert slider_data(test, "tensors-k2")["value"] == 80.0
+    slide(test, "tensors-k2", 0.0)
     no_complaint(test)
     assert recipe_of(test).abilities["math"].tensors.k2 == 0.0
     assert "<b>0</b>" in html_text(test)
@@ -125,19 +125,19 @@ def test_patterns_by_hand_and_undo(app):
 
 def test_slider_and_number_field_are_one_value(app):
     test = app("merge")
-    slider, number = "merge-abilities.math.gamma", "merge-abilities.math.gamma-number"
-    widget(test.slider, slider).set_value(1.5).run()
-    assert widget(test.number_input, number).value == 1.5
-    widget(test.number_input, number).set_value(7.25).run()
+    gamma = "merge-abilities.math.gamma"
+    slide(test, gamma, 1.5)
+    assert slider_data(test, gamma)["value"] == 1.5
+    slide(test, gamma, 7.25)
     no_complaint(test)
     assert recipe_of(test).abilities["math"].gamma == 7.25
-    assert widget(test.slider, slider).value == 7.25
+    assert slider_data(test, gamma) | {"value": 7.25, "high": 7.25} == slider_data(test, gamma)
     assert "7.25" in test.latex[0].value
 
 
 def test_the_link_carries_what_differs_and_only_that(app):
     test = app("merge")
-    widget(test.slider, "merge-languages.sw.mu").set_value(0.8).run()
+    slide(test, "merge-languages.sw.mu", 0.8)
     shown = {key: value if isinstance(value, str) else value[0] for key, value in test.query_params.items()}
     assert shown == {"recipe": "demo", "languages.sw.mu": "0.8"}
     again = app("merge", **{"recipe": "demo", "languages.sw.mu": "0.8"})
@@ -169,7 +169,7 @@ def test_a_link_that_cannot_be_followed_leaves_the_recipe_as_it_was(app, field, 
 
 def test_save_and_load_a_recipe(app, workspace):
     test = app("merge")
-    widget(test.slider, "merge-eta").set_value(0.5).run()
+    slide(test, "merge-eta", 0.5)
     test.text_input(key="merge-recipe-name").set_value("half").run()
     test.button(key="merge-save-recipe").click().run()
     no_complaint(test)

@@ -1,7 +1,7 @@
 """Tensors: choosing by module and layer range, taking steps back, and what the selection leaves out."""
 
 import pytest
-from test_pages import html_text, no_complaint, recipe_of, widget
+from page_tools import html_text, no_complaint, recipe_of, slide
 
 from maet_core.studio import resources
 
@@ -41,7 +41,7 @@ def test_by_module_and_layer_range_with_steps_back(app):
 def test_a_step_back_leaves_k2_where_it_is_now(app):
     test = app("tensors", abilities__math__tensors__k2="100.0")
     choose(test, "remove", layers=(0, 0))
-    widget(test.slider, "tensors-k2").set_value(50.0).run()
+    slide(test, "tensors-k2", 50.0)
     test.button(key="tensors-undo").click().run()
     no_complaint(test)
     assert (rule(test).k2, rule(test).exclude) == (50.0, [])
