@@ -34,7 +34,7 @@ DEMO = PROJECT / "assets" / "demo"
 TUNE = "tune recipes/demo.yaml --task demo-math --languages sw,bn --trials 100 --seed 0 --json"
 TABLE = (
     "reproduce --base models/base --ability corpora/math-en.txt --general corpora/general-en.txt --language sw=corpora/lang-sw.txt "
-    "--language bn=corpora/lang-bn.txt --task demo-math --steps 8 --batch-rows 4 --row-tokens 64 --limit 10 --json"
+    "--language bn=corpora/lang-bn.txt --task demo-math --json"
 )
 
 

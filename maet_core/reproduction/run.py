@@ -74,8 +74,10 @@ def reproduce(plan: Plan, progress: Progress | None = None, halted: Halted | Non
                 _write_recipes(plan)
             step.output.parent.mkdir(parents=True, exist_ok=True)
             started, before = time.monotonic(), _processor_seconds()
-            _run(step, progress)
-            _note(folder, step, time.monotonic() - started, _processor_seconds() - before)
+            try:
+                _run(step, progress)
+            finally:  # a stopped step's part counts too
+                _note(folder, step, time.monotonic() - started, _processor_seconds() - before)
         found = Evaluation.load(plan.steps[-1].output)
         for task in found.tasks:
             write_whole(folder / f"{task.replace(':', '-')}.tex", report.to_latex(found, task).encode())
@@ -84,13 +86,16 @@ def reproduce(plan: Plan, progress: Progress | None = None, halted: Halted | Non
 
 
 def costs(folder: Path) -> dict[str, dict[str, float]]:
-    """What each finished step took, by its name: `seconds` by the clock, `processor_seconds` of all cores together.
-
-    Of a step that was stopped and went on, its last part.
-    """
+    """What each step took, by its name: `seconds` by the clock, `processor_seconds` of all cores together, its parts added up where it
+    was stopped and went on. A part that was killed with this process is not counted."""
     path = folder / COSTS
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
-    return {row.pop("step"): row for row in rows}
+    found: dict[str, dict[str, float]] = {}
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
+        row = json.loads(line)
+        sums = found.setdefault(row.pop("step"), dict.fromkeys(row, 0.0))
+        for name, value in row.items():
+            sums[name] = round(sums[name] + value, 1)
+    return found
 
 
 def _note(folder: Path, step: Step, seconds: float, processor_seconds: float) -> None:
