@@ -9,8 +9,7 @@ import json
 from pathlib import PurePath
 
 from maet_core.errors import InputError
-from maet_core.evaluation.items import UNKNOWN_LANGUAGE, items_in, text_of
-from maet_core.workspace import Question
+from maet_core.evaluation.questions import UNKNOWN_LANGUAGE, Question, questions_in, text_of
 
 MOST_BYTES = 2_000_000
 MOST_QUESTIONS = 5_000
@@ -34,7 +33,7 @@ def read_questions(data: bytes, name: str, language: str = "") -> list[Question]
             f"{name}: {len(data) / 1e6:.1f} MB, expected at most {MOST_BYTES / 1e6:.0f} MB; take fewer questions"
         )
     questions: list[Question] = []
-    for number, item in items_in(text_of(data, name), suffix, name, language, answered=False):
+    for number, item in questions_in(text_of(data, name), suffix, name, language, answered=False):
         if len(questions) >= MOST_QUESTIONS:
             raise InputError(f"{name}: more than {MOST_QUESTIONS:,} questions; take fewer")
         fields = {key: getattr(item, key) for key in _FIELDS}

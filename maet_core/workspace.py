@@ -4,7 +4,7 @@ models/NAME/         checkpoints and adapters; merged models land here
 packs/NAME.safetensors
 scores/NAME.safetensors
 recipes/NAME.yaml    paths in them are relative to recipes/
-tasks/NAME.jsonl     questions
+tasks/NAME.jsonl     questions; any other file that `maet evaluate` reads as well
 corpora/NAME.txt     training text
 runs/NAME/           what a background job writes
 results/NAME/        what was measured: evaluations, sweeps, tunings
@@ -18,11 +18,12 @@ import os
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maet_core.errors import MaetError, WorkspaceError
+from maet_core.evaluation.questions import SUFFIXES, Question, read_questions
 from maet_core.recipe import Ability, Language, Recipe
 
 if TYPE_CHECKING:
@@ -53,34 +54,6 @@ class Entry:
     @property
     def name(self) -> str:
         return short_name(self.path)
-
-
-@dataclass(frozen=True)
-class Question:
-    """One row of a task. `gloss` is the question in English; `answer` the final answer, if it is known.
-
-    The same problem in several languages has the same `problem`: its id without the language at the end.
-    """
-
-    id: str
-    language: str
-    question: str
-    prompt: str
-    answer: str = ""
-    gloss: str = ""
-    worked: str = ""
-    split: str = ""
-    pinned: bool = False
-    task: str = ""  # the name of its file
-
-    @property
-    def problem(self) -> str:
-        return self.id.removesuffix(f"-{self.language}")
-
-    def like(self, typed: str) -> Question:
-        """Another question in the form in which this one is put to the model."""
-        prompt = self.prompt.replace(self.question, typed, 1) if self.question in self.prompt else typed
-        return Question("typed", "", typed, prompt)
 
 
 class Workspace:
@@ -220,14 +193,16 @@ class Workspace:
         return {name: kind for _, name, kind in sorted(found, reverse=True)}
 
     def questions(self) -> list[Question]:
-        """The rows of tasks/*.jsonl. Raises WorkspaceError naming file and line of a row that cannot be read."""
-        rows: list[Question] = []
-        for path in sorted((self.path / "tasks").glob("*.jsonl")):
-            with path.open(encoding="utf-8") as stream:
-                for number, line in enumerate(stream, 1):
-                    if line.strip():
-                        rows.append(_question(path, number, line))
-        return rows
+        """The questions of the files in tasks/, each with a prompt: where a task has none, the question itself.
+
+        Raises InputError naming file and line of a row that cannot be read.
+        """
+        found: list[Question] = []
+        for path in sorted((self.path / "tasks").iterdir()):
+            if path.suffix in SUFFIXES and not path.name.startswith("."):
+                rows = read_questions(path, name=f"tasks/{path.name}", answered=False)
+                found += [replace(row, task=path.stem, prompt=row.prompt or row.question) for row in rows]
+        return found
 
 
 def short_name(source: str) -> str:
@@ -314,24 +289,6 @@ def _describe_file(relative: str, kind: str, architecture: str, path: Path, tens
     dtypes = sorted({info.dtype_name for info in tensors.values()})
     nbytes, parameters = sum(info.nbytes for info in tensors.values()), sum(info.numel for info in tensors.values())
     return Entry(relative, kind, nbytes, architecture, parameters, " + ".join(dtypes), location=path)
-
-
-def _question(path: Path, number: int, line: str) -> Question:
-    try:
-        row = json.loads(line)
-        text = {name: str(row.get(name) or "") for name in ("answer", "gloss", "worked", "split")}
-        question = str(row["question"])
-        return Question(
-            id=str(row.get("id", number)),
-            language=str(row["language"]),
-            question=question,
-            prompt=str(row.get("prompt") or question),
-            pinned=bool(row.get("pinned")),
-            task=path.stem,
-            **text,
-        )
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise WorkspaceError(f"tasks/{path.name} line {number}: not a question ({error!r})") from error
 
 
 def _shorten(error: MaetError, path: Path) -> str:

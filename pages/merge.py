@@ -4,6 +4,7 @@ import time
 
 import streamlit as st
 
+from maet_core.evaluation.questions import Question
 from maet_core.recipe import Recipe
 from maet_core.studio import (
     answers,
@@ -20,7 +21,7 @@ from maet_core.studio import (
     state,
 )
 from maet_core.studio.slider import settled, slider
-from maet_core.workspace import Question, short_name
+from maet_core.workspace import short_name
 
 shell.guard()
 

@@ -129,10 +129,10 @@ def test_choices_are_scored(workspace, tmp_path):
 
 def test_words_are_compared_as_words(workspace, tmp_path):
     from maet_core.evaluation.engine import Reply
-    from maet_core.evaluation.items import Item
     from maet_core.evaluation.judging import judge_text
+    from maet_core.evaluation.questions import Question
 
-    item = Item("1", "bn", "?", "গরম জল")
+    item = Question("1", "bn", "?", answer="গরম জল")
     for text, strict, right in [("… #### গরম জল।", True, True), ("তাই\nগরম জল", False, True), ("গরম", False, False)]:
         row = judge_text(item, "", Reply(text, 3, "end"))
         assert (row["strict_right"], row["right"]) == (strict, right)

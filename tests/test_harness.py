@@ -7,8 +7,8 @@ import pytest
 import torch
 import transformers
 
-from maet_core.evaluation.items import Item
 from maet_core.evaluation.prompts import Protocol
+from maet_core.evaluation.questions import Question
 from maet_core.evaluation.run import Ask, ask_items
 from maet_core.evaluation.tasks import Task, load_task
 
@@ -60,7 +60,9 @@ def test_our_figures_agree_with_the_harness(tasks):
     (figure,), samples = run_harness(model, tokenizer, ["local_mgsm_sw"], 8, task_folder=tasks)
     rows = [json.loads(line) for line in (tasks / "rows.jsonl").read_text().splitlines()]
     task = Task(
-        "local", "local", tuple(Item(f"{i:02d}", "sw", row["question"], row["answer"]) for i, row in enumerate(rows))
+        "local",
+        "local",
+        tuple(Question(f"{i:02d}", "sw", row["question"], answer=row["answer"]) for i, row in enumerate(rows)),
     )
     ours = ask_items(model, tokenizer, Ask(task, Protocol("direct", max_new_tokens=24)), task.items, batch_rows=8)
     theirs = sorted(samples["local_mgsm_sw"], key=lambda sample: sample["doc_id"])

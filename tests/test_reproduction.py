@@ -107,6 +107,27 @@ def test_the_whole_table(workspace, tmp_path, monkeypatch):
     assert Evaluation.load(tmp_path / "r" / "evaluation").finished
 
 
+def test_parts_of_a_stopped_step_are_added_up(workspace, tmp_path, monkeypatch):
+    plan = make_plan(order(workspace, tmp_path / "r"))
+
+    def stopped(step, progress):
+        clock.append(clock[-1] + 2.5)
+        if len(clock) < 4:
+            raise KeyboardInterrupt
+        step.output.write_bytes(b"")
+        raise SystemExit  # so that the next step does not begin
+
+    clock = [0.0]
+    monkeypatch.setattr(running, "_run", stopped)
+    monkeypatch.setattr(running.time, "monotonic", lambda: clock[-1])
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            running.reproduce(plan)
+    with pytest.raises(SystemExit):
+        running.reproduce(plan)
+    assert running.costs(tmp_path / "r")["key neurons"]["seconds"] == 7.5
+
+
 def test_too_little_room(workspace, tmp_path, monkeypatch):
     usage = running.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(running.shutil, "disk_usage", lambda path: usage._replace(free=1000))

@@ -7,8 +7,8 @@ import pytest
 
 from maet_core.errors import InputError
 from maet_core.evaluation.baselines import baseline_verdicts
-from maet_core.evaluation.items import read_items
 from maet_core.evaluation.prompts import STYLES, Protocol, build_prompt, stop_texts
+from maet_core.evaluation.questions import read_questions
 from maet_core.evaluation.tasks import load_task
 
 MGSM = {
@@ -40,7 +40,7 @@ def test_mgsm_from_a_folder(mgsm):
 def test_quotes_in_a_tsv_are_letters(tmp_path):
     path = tmp_path / "x_en.tsv"
     path.write_text('"Two" and "three?\t5\n', "utf-8")
-    assert read_items(path)[0].question == '"Two" and "three?'
+    assert read_questions(path)[0].question == '"Two" and "three?'
 
 
 def test_languages_and_limit(mgsm):
@@ -143,7 +143,7 @@ def test_demo_task_and_its_splits():
     ],
 )
 def test_layouts_of_choices(tmp_path, row):
-    item = read_items(write(tmp_path / "c.jsonl", [row]))[0]
+    item = read_questions(write(tmp_path / "c.jsonl", [row]))[0]
     assert (item.gold, item.answer) == (1, "b")
     assert item.question.endswith("?")
 
@@ -152,7 +152,7 @@ def test_tables_and_parquet(tmp_path):
     table = pd.DataFrame({"question": ["1+1?"], "answer": [2.0], "language": ["sw"]})
     for suffix, save in ((".csv", table.to_csv), (".parquet", table.to_parquet)):
         save(tmp_path / f"t{suffix}", index=False)
-        item = read_items(tmp_path / f"t{suffix}")[0]
+        item = read_questions(tmp_path / f"t{suffix}")[0]
         assert (item.language, item.question, int(item.number)) == ("sw", "1+1?", 2)
 
 
@@ -209,13 +209,13 @@ def test_baselines(tmp_path):
         {"question": "Ana 60, 36 na 24?", "answer": "24"},
         {"question": "Hakuna?", "answer": "1"},
     ]
-    items = read_items(write(tmp_path / "b.jsonl", rows))
+    items = read_questions(write(tmp_path / "b.jsonl", rows))
     assert baseline_verdicts(items) == {"always add": [True, False, False], "copy a number": [False, True, False]}
     choices = [{"question": "?", "choices": ["a", "b"], "answer": gold} for gold in (0, 1, 1)]
-    assert baseline_verdicts(read_items(write(tmp_path / "c.jsonl", choices))) == {
+    assert baseline_verdicts(read_questions(write(tmp_path / "c.jsonl", choices))) == {
         "most frequent choice": [False, True, True]
     }
     letters = [{"question": "? A: a B: b", "answer": letter} for letter in "ABB"]
-    assert baseline_verdicts(read_items(write(tmp_path / "l.jsonl", letters))) == {
+    assert baseline_verdicts(read_questions(write(tmp_path / "l.jsonl", letters))) == {
         "most frequent choice": [False, True, True]
     }

@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from models import save_adapter
 from small_workspace import build_workspace
 
 from maet_core.errors import InputError, WorkspaceError
+from maet_core.evaluation.questions import read_questions
 from maet_core.recipe import Recipe
 from maet_core.sources import Sources
 from maet_core.weights.packs import write_pack
@@ -203,5 +205,20 @@ def test_questions_and_what_is_wrong_with_them(workspace):
     assert swahili.gloss == questions[0].question
     assert swahili.like("Habari?").prompt == "Q: Habari?\nA:"
     (workspace.path / "tasks" / "math.jsonl").write_text('{"id": "1", "language": "sw", "question": "?"}\n[1, 2]\n')
-    with pytest.raises(WorkspaceError, match=r"math\.jsonl line 2"):
+    with pytest.raises(InputError, match=r"^tasks/math\.jsonl line 2"):
         workspace.questions()
+
+
+def test_questions_come_in_every_form_that_is_evaluated(workspace):
+    """What the pages show and what `maet evaluate` asks is read in one way; the pages take questions without an answer as well."""
+    tasks = workspace.path / "tasks"
+    (tasks / "mgsm_te.tsv").write_text("ఎన్ని?\t1,250\n", "utf-8")
+    (tasks / "open.jsonl").write_text('{"question": "Why?", "language": "en", "pinned": true}\n')
+    (tasks / "notes.md").write_text("no questions\n")
+    (tasks / ".half.jsonl").write_text("{")
+    found = {question.task: question for question in workspace.questions()}
+    assert set(found) == {"math", "mgsm_te", "open"}
+    table = found["mgsm_te"]
+    assert (table.language, table.number, table.prompt) == ("te", 1250, "ఎన్ని?")
+    assert (found["open"].answer, found["open"].pinned) == ("", True)
+    assert table == replace(read_questions(tasks / "mgsm_te.tsv")[0], task="mgsm_te", prompt=table.question)

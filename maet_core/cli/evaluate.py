@@ -127,8 +127,8 @@ def evaluate(models, general, harness, harness_tasks, reference, output, as_json
 
 def find_asks(tasks, languages, split, limit, style, shots, exemplars, chat, max_new_tokens, dtype, device, **decoding):
     """(asks, device, dtype) of the options above."""
-    from maet_core.evaluation.items import read_items
     from maet_core.evaluation.prompts import ROOM, Protocol, default_style
+    from maet_core.evaluation.questions import read_questions
     from maet_core.evaluation.run import Ask
     from maet_core.evaluation.subjects import choose_dtype
     from maet_core.evaluation.tasks import load_task
@@ -139,7 +139,7 @@ def find_asks(tasks, languages, split, limit, style, shots, exemplars, chat, max
     device = str(choose_device(device)[0])
     dtype = choose_dtype(dtype, device)
     wanted = [language.strip() for language in languages.split(",") if language.strip()]
-    shown = tuple(read_items(Path(exemplars), wanted[0] if len(wanted) == 1 else "")) if exemplars else ()
+    shown = tuple(read_questions(Path(exemplars), wanted[0] if len(wanted) == 1 else "")) if exemplars else ()
     asks = []
     for name in tasks:
         task = load_task(name, wanted, split, limit)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from maet_core.evaluation.extraction import numbers
-from maet_core.evaluation.items import Item
+from maet_core.evaluation.questions import Question
 
 
 def always_add(question: str, language: str) -> Decimal | None:
@@ -27,7 +27,7 @@ BASELINES: dict[str, Callable[[str, str], Decimal | None]] = {
 }
 
 
-def baseline_verdicts(items: Sequence[Item]) -> dict[str, list[bool]]:
+def baseline_verdicts(items: Sequence[Question]) -> dict[str, list[bool]]:
     """By baseline, whether it is right on each item. Items with choices, or whose answers are words, have one: the most frequent answer."""
     if items and all(item.choices or item.number is None for item in items):
         marks = [item.gold if item.choices else item.answer for item in items]

@@ -7,11 +7,11 @@ from typing import Any
 
 from maet_core.evaluation.engine import Reply
 from maet_core.evaluation.extraction import extract, same_words, words_said
-from maet_core.evaluation.items import Item
 from maet_core.evaluation.likelihood import Likelihood
+from maet_core.evaluation.questions import Question
 
 
-def judge_text(item: Item, prompt: str, reply: Reply) -> dict[str, Any]:
+def judge_text(item: Question, prompt: str, reply: Reply) -> dict[str, Any]:
     """Numbers are compared as numbers; an answer that is none is compared as text, case and punctuation left aside."""
     if item.number is not None:
         found = extract(reply.text, item.language)
@@ -32,7 +32,7 @@ def judge_text(item: Item, prompt: str, reply: Reply) -> dict[str, Any]:
     }
 
 
-def judge_choice(item: Item, prompt: str, found: Likelihood) -> dict[str, Any]:
+def judge_choice(item: Question, prompt: str, found: Likelihood) -> dict[str, Any]:
     """Strict: the likeliest choice. Flexible: the likeliest by byte, which does not favour short ones."""
     return _row(item, prompt) | {
         "text": item.choices[found.likeliest],
@@ -45,7 +45,7 @@ def judge_choice(item: Item, prompt: str, found: Likelihood) -> dict[str, Any]:
     }
 
 
-def _row(item: Item, prompt: str) -> dict[str, Any]:
+def _row(item: Question, prompt: str) -> dict[str, Any]:
     names = ("id", "problem", "language", "question", "gloss", "answer")
     return {name: getattr(item, name) for name in names} | {"prompt": prompt}
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from maet_core.errors import InputError
 from maet_core.evaluation.extraction import MARK
-from maet_core.evaluation.items import Item
 from maet_core.evaluation.languages import words
+from maet_core.evaluation.questions import Question
 from maet_core.evaluation.tasks import Task
 
 Style = Literal["own", "direct", "cot-en", "cot-native"]
@@ -67,7 +67,7 @@ def default_style(task: Task) -> Style:
     return "own" if task.has_prompts else "direct"
 
 
-def question_text(item: Item, style: Style) -> str:
+def question_text(item: Question, style: Style) -> str:
     """The question up to the point where the answer begins. Raises InputError for a task without prompts of its own."""
     own = words(item.language)
     match style:
@@ -82,7 +82,7 @@ def question_text(item: Item, style: Style) -> str:
     return f"{own.question} {item.question}\n{own.steps}"
 
 
-def exemplar_text(item: Item, style: Style) -> str:
+def exemplar_text(item: Question, style: Style) -> str:
     """A question with its answer. Raises InputError where steps are asked for and the exemplar has none."""
     if style in ("own", "cot-en", "cot-native") and item.worked:
         answer = item.worked
@@ -95,7 +95,7 @@ def exemplar_text(item: Item, style: Style) -> str:
     return f"{question_text(item, style)} {answer}\n\n"
 
 
-def build_prompt(item: Item, protocol: Protocol, exemplars: Sequence[Item] = (), tokenizer: Any = None) -> str:
+def build_prompt(item: Question, protocol: Protocol, exemplars: Sequence[Question] = (), tokenizer: Any = None) -> str:
     """The text that the model goes on from. `exemplars`: at least `protocol.shots` items of the same language."""
     shown = exemplars[: protocol.shots]
     if len(shown) < protocol.shots:

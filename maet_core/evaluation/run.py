@@ -14,9 +14,9 @@ from maet_core.corpora import read_corpus
 from maet_core.errors import InputError, OutputError
 from maet_core.evaluation import engine, likelihood
 from maet_core.evaluation.baselines import baseline_verdicts
-from maet_core.evaluation.items import Item
 from maet_core.evaluation.judging import judge_choice, judge_text
 from maet_core.evaluation.prompts import Protocol, build_prompt, stop_texts
+from maet_core.evaluation.questions import Question
 from maet_core.evaluation.results import Cell, Evaluation, Journal, TextLoss, alone, cell_name, write_table
 from maet_core.evaluation.subjects import Subject
 from maet_core.evaluation.tasks import Task
@@ -33,9 +33,9 @@ class Ask:
 
     task: Task
     protocol: Protocol
-    exemplars: tuple[Item, ...] = ()
+    exemplars: tuple[Question, ...] = ()
 
-    def shown(self, language: str) -> list[Item]:
+    def shown(self, language: str) -> list[Question]:
         pool = self.exemplars or self.task.pool
         return [item for item in pool if item.language == language][: self.protocol.shots]
 
@@ -204,7 +204,7 @@ def ask_items(
     model: Any,
     tokenizer: Any,
     ask: Ask,
-    items: Sequence[Item],
+    items: Sequence[Question],
     keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
     batch_rows: int = 32,
     progress: Progress | None = None,

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
-import xxhash
-
 from maet_core.errors import InputError
-from maet_core.evaluation.items import MSVAMP_LANGUAGES, SUFFIXES, Item, item_of, read_items
+from maet_core.evaluation.questions import MSVAMP_LANGUAGES, SUFFIXES, Question, question_of, read_questions
 
 DEMO_TASKS = Path(__file__).resolve().parents[2] / "assets" / "demo" / "tasks"
 MGSM_LANGUAGES = ("bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")
@@ -29,8 +26,8 @@ class Task:
 
     name: str
     source: str
-    items: tuple[Item, ...]
-    pool: tuple[Item, ...] = ()
+    items: tuple[Question, ...]
+    pool: tuple[Question, ...] = ()
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -44,13 +41,8 @@ class Task:
     def has_prompts(self) -> bool:
         return all(item.prompt for item in self.items)
 
-    def of(self, language: str) -> tuple[Item, ...]:
+    def of(self, language: str) -> tuple[Question, ...]:
         return tuple(item for item in self.items if item.language == language)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Changes with any question, answer or choice."""
-        return xxhash.xxh3_64_hexdigest(repr(self.items).encode())
 
 
 def load_task(name: str, languages: Iterable[str] = (), split: str | None = None, limit: int | None = None) -> Task:
@@ -71,12 +63,16 @@ def load_task(name: str, languages: Iterable[str] = (), split: str | None = None
     elif kind == "gsm8k":
         label, rows = (
             "gsm8k",
-            read_items(Path(place), "en") if place else _hub_rows("openai/gsm8k", "main", split, "en", "gsm8k:FILE"),
+            read_questions(Path(place), "en")
+            if place
+            else _hub_rows("openai/gsm8k", "main", split, "en", "gsm8k:FILE"),
         )
     else:
         path = Path(name).expanduser()
         label = path.stem
-        rows = _folder(name, "*") if path.is_dir() else read_items(path, languages[0] if len(languages) == 1 else "")
+        rows = (
+            _folder(name, "*") if path.is_dir() else read_questions(path, languages[0] if len(languages) == 1 else "")
+        )
     return _choose(Task(label, name, tuple(rows)), languages, split, limit)
 
 
@@ -92,7 +88,7 @@ def _choose(task: Task, languages: tuple[str, ...], split: str | None, limit: in
     missing = [language for language in languages if language not in known]
     if missing:
         raise InputError(f"{task.source}: has no language {', '.join(missing)}; there is {', '.join(known)}")
-    asked: list[Item] = []
+    asked: list[Question] = []
     for language in languages or known:
         asked += [item for item in chosen if item.language == language][:limit]
     ids = [(item.language, item.id) for item in asked]
@@ -105,28 +101,28 @@ def _choose(task: Task, languages: tuple[str, ...], split: str | None, limit: in
     return replace(task, name=name, items=tuple(asked), pool=pool if splits else ())
 
 
-def _demo(name: str) -> list[Item]:
+def _demo(name: str) -> list[Question]:
     path = DEMO_TASKS / f"{name.removeprefix('demo-')}.jsonl"
     if not path.is_file():
         there = ", ".join(f"demo-{file.stem}" for file in sorted(DEMO_TASKS.glob("*.jsonl")))
         raise InputError(f"{name}: the demo has no such task; there is {there or 'none'}")
-    return read_items(path)
+    return read_questions(path)
 
 
-def _folder(place: str, pattern: str) -> list[Item]:
+def _folder(place: str, pattern: str) -> list[Question]:
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise InputError(f"{place}: no such folder of questions")
     files = [file for file in sorted(folder.glob(pattern)) if file.suffix in SUFFIXES]
     if not files:
         raise InputError(f"{place}: holds no {pattern if pattern != '*' else 'file of ' + ', '.join(SUFFIXES)}")
-    return [item for file in files for item in read_items(file)]
+    return [item for file in files for item in read_questions(file)]
 
 
-def _mgsm_from_hub(languages: tuple[str, ...]) -> list[Item]:
+def _mgsm_from_hub(languages: tuple[str, ...]) -> list[Question]:
     from huggingface_hub import hf_hub_download
 
-    rows: list[Item] = []
+    rows: list[Question] = []
     for language in languages or MGSM_LANGUAGES:
         if language not in MGSM_LANGUAGES:
             raise InputError(f"mgsm: has no language {language}; there is {', '.join(MGSM_LANGUAGES)}")
@@ -137,11 +133,11 @@ def _mgsm_from_hub(languages: tuple[str, ...]) -> list[Item]:
                 f"mgsm: juletxara/mgsm cannot be had from the hub ({_one_line(error)}); once it is in the hub's cache no network is needed, or name "
                 "a folder of its TSV files: mgsm:FOLDER"
             ) from error
-        rows += read_items(Path(path))
+        rows += read_questions(Path(path))
     return rows
 
 
-def _msvamp_from_hub(languages: tuple[str, ...]) -> list[Item]:
+def _msvamp_from_hub(languages: tuple[str, ...]) -> list[Question]:
     unknown = set(languages) - set(MSVAMP_LANGUAGES)
     if unknown:
         raise InputError(
@@ -154,7 +150,7 @@ def _msvamp_from_hub(languages: tuple[str, ...]) -> list[Item]:
     ]
 
 
-def _hub_rows(dataset: str, config: str, split: str | None, language: str, instead: str) -> list[Item]:
+def _hub_rows(dataset: str, config: str, split: str | None, language: str, instead: str) -> list[Question]:
     from maet_core.corpora import load_rows
 
     try:
@@ -164,7 +160,9 @@ def _hub_rows(dataset: str, config: str, split: str | None, language: str, inste
             f"{instead.partition(':')[0]}: {dataset} cannot be had from the hub ({_one_line(error)}); once it is in the hub's cache no network is "
             f"needed, or name your own: {instead}"
         ) from error
-    return [item_of(row, number, language, f"{dataset} {config} row {number}") for number, row in enumerate(rows, 1)]
+    return [
+        question_of(row, number, language, f"{dataset} {config} row {number}") for number, row in enumerate(rows, 1)
+    ]
 
 
 def _one_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from maet_core.evaluation.items import Item
+from maet_core.evaluation.questions import Question
 from maet_core.evaluation.run import Ask, ask_items, general_texts
 from maet_core.evaluation.subjects import DTYPES
 from maet_core.inspection.losses import Losses, answer_losses
@@ -45,7 +45,7 @@ class Asker:
         self.twin.follow()
 
     def verdicts(
-        self, ask: Ask, items: Sequence[Item], progress: Progress | None = None, halted: Halted | None = None
+        self, ask: Ask, items: Sequence[Question], progress: Progress | None = None, halted: Halted | None = None
     ) -> list[bool]:
         rows = ask_items(
             self.twin.model,
@@ -74,7 +74,7 @@ class Asker:
         return found
 
 
-def by_language(ask: Ask, items: Sequence[Item], right: Sequence[bool]) -> dict[str, str]:
+def by_language(ask: Ask, items: Sequence[Question], right: Sequence[bool]) -> dict[str, str]:
     found: dict[str, Any] = {}
     for item, verdict in zip(items, right, strict=True):
         found.setdefault(f"{ask.task.name} {item.language}", []).append("01"[verdict])

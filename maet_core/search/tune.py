@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from maet_core.errors import InputError
-from maet_core.evaluation.items import Item
+from maet_core.evaluation.questions import Question
 from maet_core.evaluation.results import Evaluation, alone
 from maet_core.evaluation.run import Ask, evaluate
 from maet_core.evaluation.subjects import live_subject
@@ -293,7 +293,7 @@ class _Trials:
         return found
 
 
-def _portions(ask: Ask, count: int) -> list[list[Item]]:
+def _portions(ask: Ask, count: int) -> list[list[Question]]:
     """The questions in `count` portions, drawn by problem, so that every portion has every language."""
     problems = sorted({item.problem for item in ask.task.items})
     random.Random(SHUFFLE_SEED).shuffle(problems)

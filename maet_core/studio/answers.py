@@ -12,10 +12,10 @@ import streamlit as st
 
 from maet_core.errors import InputError
 from maet_core.evaluation import is_right, stated
+from maet_core.evaluation.questions import Question
 from maet_core.studio import limits
 from maet_core.studio.questions import lang
 from maet_core.studio.slots import Slot
-from maet_core.workspace import Question
 
 if TYPE_CHECKING:
     from maet_core.generation import Answer, Decoding

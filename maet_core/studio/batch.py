@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from maet_core.evaluation.questions import Question
 from maet_core.evaluation.statistics import wilson
 from maet_core.studio import answers, charts, exports, filling, limits, state
 from maet_core.studio.questions import lang
 from maet_core.studio.slots import Slot
-from maet_core.workspace import Question
 
 if TYPE_CHECKING:
     from maet_core.generation import Answer, Decoding

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
+from maet_core.evaluation.questions import Question
 from maet_core.evaluation.statistics import wilson
 from maet_core.notebook import Notebook
 from maet_core.studio import files, questions, resources, shell
 from maet_core.studio.slots import Slot
-from maet_core.workspace import Question
 
 if TYPE_CHECKING:
     from maet_core.generation import Answer, Decoding

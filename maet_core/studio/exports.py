@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from maet_core.evaluation.questions import Question
 from maet_core.studio import answers, files
 from maet_core.studio.slots import Slot
-from maet_core.workspace import Question
 
 if TYPE_CHECKING:
     from maet_core.generation import Answer, Decoding

@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from maet_core.evaluation import stated
+from maet_core.evaluation.questions import Question
 from maet_core.recipe import Recipe
 from maet_core.studio import answers, filling, limits, shell, state
 from maet_core.studio.slots import merged_slot
-from maet_core.workspace import Question
 
 if TYPE_CHECKING:
     from maet_core.generation import Answer

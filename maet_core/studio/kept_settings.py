@@ -7,10 +7,10 @@ import html
 import streamlit as st
 
 from maet_core.errors import MaetError, WorkspaceError
+from maet_core.evaluation.questions import Question
 from maet_core.notebook import Notebook
 from maet_core.recipe import Recipe
 from maet_core.studio import answers, resources, shell, state
-from maet_core.workspace import Question
 
 MOST_SHOWN = 8
 _STARS = 5

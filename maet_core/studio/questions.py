@@ -8,8 +8,8 @@ from dataclasses import replace
 import streamlit as st
 
 from maet_core.errors import MaetError
+from maet_core.evaluation.questions import UNKNOWN_LANGUAGE, Question
 from maet_core.studio import limits, resources, shell, state
-from maet_core.workspace import Question
 
 LANGUAGE_NAMES = {
     "en": "English",
@@ -24,6 +24,7 @@ LANGUAGE_NAMES = {
     "es": "Spanish",
     "ru": "Russian",
     "hi": "Hindi",
+    UNKNOWN_LANGUAGE: "Language not said",
 }
 TYPED, FILE = "typed", "file"
 _UPLOADED = "_uploaded"

@@ -19,13 +19,14 @@ import streamlit as st
 from maet_core.studio import limits
 
 if TYPE_CHECKING:
+    from maet_core.evaluation.questions import Question
     from maet_core.generation import Speaker
     from maet_core.live import LiveModel
     from maet_core.recipe import Recipe
     from maet_core.selection import Measured
     from maet_core.sources import Sources
     from maet_core.variants import Variants
-    from maet_core.workspace import Entry, Question, Workspace
+    from maet_core.workspace import Entry, Workspace
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEMO_ASSETS = PROJECT / "assets" / "demo"

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from maet_core.evaluation.questions import Question
 from maet_core.recipe import KeyNeuronRule, Recipe
 from maet_core.studio import answers, cells, questions, resources, scores, shell, slots, state
 from maet_core.studio.heatmap import heatmap
 from maet_core.studio.slider import settled, slider
-from maet_core.workspace import Question
 
 _VIEW, _LEFT = "tour", "_tour_left"
 _K1 = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)

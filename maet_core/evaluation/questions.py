@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -36,25 +36,30 @@ MSVAMP_LANGUAGES = {
 
 
 @dataclass(frozen=True)
-class Item:
-    """One question. `answer` is the known one; `prompt` how the task itself puts it, `worked` an answer with its steps.
+class Question:
+    """One question. `prompt` is how the task itself puts it; `answer` the known one, `worked` the same with its steps; `gloss` the
+    question in English.
 
-    With `choices`, `gold` is the index of the right one. The same question in several languages has the same `problem`.
+    With `choices`, `gold` is the index of the right one. The pages show `pinned` ones first, and tell questions apart by their
+    `task`: neither has a part in what a model is asked, nor in the key of an answer (see `run.Ask.key`).
     """
 
     id: str
     language: str
     question: str
-    answer: str
     prompt: str = ""
+    answer: str = ""
     worked: str = ""
     gloss: str = ""
     split: str = ""
     choices: tuple[str, ...] = ()
     gold: int = -1
+    pinned: bool = field(default=False, repr=False)
+    task: str = field(default="", repr=False)
 
     @property
     def problem(self) -> str:
+        """The same for one question in several languages: the id without the language at its end."""
         return self.id.removesuffix(f"-{self.language}")
 
     @cached_property
@@ -62,24 +67,31 @@ class Item:
         """The answer as a number; None where it is none. Known answers are written with thousands commas or plain."""
         return final_answer(self.answer)
 
+    def like(self, typed: str) -> Question:
+        """Another question in the form in which this one is put to the model."""
+        prompt = self.prompt.replace(self.question, typed, 1) if self.question in self.prompt else typed
+        return Question("typed", "", typed, prompt)
 
-def read_items(path: Path, language: str = "") -> list[Item]:
+
+def read_questions(path: Path, language: str = "", name: str = "", answered: bool = True) -> list[Question]:
     """The questions of a file, in the language that a row names, that its name ends in, or `language`.
 
-    Raises InputError naming file and line.
+    With `answered`, a question without a known answer is an InputError, as is a row that cannot be read; it has the line, and the file
+    as `name`, or by its path.
     """
+    name = name or str(path)
     language = language or _language_of(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file of questions")
+        raise InputError(f"{name}: no such file of questions")
     if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: questions come as {', '.join(SUFFIXES)}")
+        raise InputError(f"{name}: questions come as {', '.join(SUFFIXES)}")
     if path.suffix == ".parquet":
         import pandas as pd
 
         rows = enumerate(pd.read_parquet(path).to_dict("records"), 1)
-        return [item_of(row, number, language, f"{path} line {number}") for number, row in rows]
-    text = text_of(path.read_bytes(), str(path))
-    return [item for _, item in items_in(text, path.suffix, str(path), language)]
+        return [question_of(row, number, language, f"{name} line {number}", answered) for number, row in rows]
+    text = text_of(path.read_bytes(), name)
+    return [item for _, item in questions_in(text, path.suffix, name, language, answered)]
 
 
 def text_of(data: bytes, name: str) -> str:
@@ -93,16 +105,16 @@ def text_of(data: bytes, name: str) -> str:
     return text
 
 
-def items_in(
+def questions_in(
     text: str, suffix: str, name: str, language: str = "", answered: bool = True
-) -> Iterator[tuple[int, Item]]:
+) -> Iterator[tuple[int, Question]]:
     """(line, question) one after the other. With `answered`, a question without a known answer is an InputError."""
     rows = _READERS[suffix](text, name)
     for number, row in rows:
-        yield number, item_of(row, number, language, f"{name} line {number}", answered)
+        yield number, question_of(row, number, language, f"{name} line {number}", answered)
 
 
-def item_of(row: Mapping[str, Any], number: int, language: str, where: str, answered: bool = True) -> Item:
+def question_of(row: Mapping[str, Any], number: int, language: str, where: str, answered: bool = True) -> Question:
     """One row, whatever its columns are called."""
     fields = {str(key).lower(): value for key, value in row.items()}
 
@@ -118,15 +130,16 @@ def item_of(row: Mapping[str, Any], number: int, language: str, where: str, answ
     shared |= {
         "id": text("id") or f"{number:04d}",
         "language": text("language") or text("lang") or language or UNKNOWN_LANGUAGE,
+        "pinned": fields.get("pinned") is True,
     }
     if (found := find_choices(fields, where)) is not None:
         choices, gold = found
         asked = "\n".join(filter(None, (text("flores_passage"), text(question))))
-        return Item(**shared, question=asked, answer=choices[gold], choices=choices, gold=gold)
+        return Question(**shared, question=asked, answer=choices[gold], choices=choices, gold=gold)
     answer = next((name for name in ANSWER if text(name)), None)
     if answer is None:
         if not answered:
-            return Item(**shared, question=text(question), answer="")
+            return Question(**shared, question=text(question), answer="")
         raise InputError(f"{where}: no answer; expected a column {', '.join(ANSWER[:4])}, found {', '.join(fields)}")
     known = text(answer)
     if "####" in known:  # GSM8K: the steps, then the answer
@@ -134,7 +147,7 @@ def item_of(row: Mapping[str, Any], number: int, language: str, where: str, answ
         known = known.rpartition("####")[2].strip()
     elif answer == "answer_number":
         shared["worked"] = shared["worked"] or text("answer")
-    return Item(**shared, question=text(question), answer=known)
+    return Question(**shared, question=text(question), answer=known)
 
 
 def _json_rows(text: str, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
