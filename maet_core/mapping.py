@@ -6,9 +6,11 @@ import ctypes
 import mmap
 import os
 import signal
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,7 +24,10 @@ class MappedFile:
     A file that is cut short by someone else ends the process that looks where it was: see `cut_short_said`.
     """
 
+    mapped: ClassVar[weakref.WeakSet[MappedFile]] = weakref.WeakSet()
+
     def __init__(self, path: Path):
+        self.path = path
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(mmap, "MADV_SEQUENTIAL"):
@@ -30,6 +35,7 @@ class MappedFile:
         self._bytes = np.frombuffer(self._map, np.uint8)
         self.size = self._bytes.size
         self._looked_at = 0
+        self.mapped.add(self)
 
     def bytes(self, start: int, size: int) -> np.ndarray:
         """uint8, of shape [size]."""
@@ -41,19 +47,19 @@ class MappedFile:
 
 
 @contextmanager
-def cut_short_said(paths: Iterable[Path]) -> Iterator[None]:
+def cut_short_said() -> Iterator[None]:
     """While it lasts, a process that dies because a mapped file has become shorter, or cannot be read, says so on stderr."""
     if not hasattr(signal, "SIGBUS"):
         yield
         return
-    sizes = {path: path.stat().st_size for path in paths}
     libc = ctypes.CDLL(None)
     libc.signal.restype = ctypes.c_void_p
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
     def explain(number: int) -> None:
-        shorter = [str(path) for path, size in sizes.items() if not path.exists() or path.stat().st_size < size]
-        which = ", ".join(shorter) or "one of " + ", ".join(map(str, sizes))
+        sizes = {str(file.path): file.size for file in MappedFile.mapped}
+        shorter = [path for path, size in sizes.items() if not os.path.exists(path) or os.path.getsize(path) < size]
+        which = ", ".join(sorted(shorter)) or "one of " + ", ".join(sorted(sizes))
         text = f"error: {which}: the file ended early, or its disk failed, while it was read; was it replaced? Start again\n"
         os.write(2, text.encode())
         os._exit(1)

@@ -19,6 +19,9 @@ from maet_core.progress import Halted, Progress, each
 Read = Callable[[str, int, int], np.ndarray]
 """read(name, start, stop): these of the flat float32 values under a name."""
 
+Near = Callable[[str, int, int, np.uint32, np.uint32, np.ndarray], tuple[int, int]]
+"""near(name, start, stop, low, high, inside): what `kernels.above_and_inside` tells of the bits of these values."""
+
 
 _REMEMBERED_CUTS = 1 << 15
 
@@ -37,8 +40,17 @@ class Cut:
         kernels.largest(values.view(np.uint32), threshold, self.tie_stop - start, chosen)
         return chosen
 
+    def limit(self, start: int, stop: int) -> np.uint32 | None:
+        """What the bits of a magnitude must be above to be chosen between these positions; None if that does not tell."""
+        threshold = np.float32(self.threshold).view(np.uint32)
+        if start >= self.tie_stop:
+            return threshold
+        return threshold - np.uint32(1) if stop <= self.tie_stop and threshold > 0 else None
 
-_SAMPLE, _SEGMENT = 1 << 20, 256
+
+_SAMPLE, _SEGMENT = 1 << 20, 512
+# So many chunks a thread ranks at once, for each range has its costs beside the loops.
+_CHUNKS_AT_ONCE = 4
 # The threshold's rank in the sample is off by this many standard deviations at most; neighbours resemble each other, so it is many.
 _DEVIATIONS = 8
 
@@ -60,19 +72,21 @@ def largest_of_each(
     read: Read,
     progress: Progress | None = None,
     halted: Halted | None = None,
+    near: Near | None = None,
 ) -> list[tuple[dict[str, Cut], dict[str, int]]]:
-    """`largest` for several counts, in the same one pass over the values."""
+    """`largest` for several counts, in the same one pass over the values. `near` is used in the place of `read` where it can be."""
+    near = near or _near_by(read)
     names, asked = list(sizes), sorted({count for count in counts if count})
     found = {0: ({name: Cut(float("inf"), 0) for name in names}, dict.fromkeys(names, 0))}
     if asked:
         wanted = _guess(sizes, asked, read)
-        tallies = _tally(sizes, wanted, read, progress, halted)
+        tallies = _tally(sizes, wanted, read, near, progress, halted)
         exact = _beginnings(tallies, asked)
         if not wanted[exact].all():  # the sample misled
             wanted = np.zeros_like(wanted)
-            exact = _beginnings(_tally(sizes, wanted, read, progress, halted), asked)
+            exact = _beginnings(_tally(sizes, wanted, read, near, progress, halted), asked)
             wanted[exact] = True
-            tallies = _tally(sizes, wanted, read, progress, halted)
+            tallies = _tally(sizes, wanted, read, near, progress, halted)
         for count, begins in zip(asked, exact, strict=True):
             found[count] = _cuts(sizes, count, int(begins), tallies, read)
     return [found[count] for count in counts]
@@ -117,22 +131,36 @@ def _guess(sizes: Mapping[str, int], counts: Sequence[int], read: Read) -> np.nd
     return wanted
 
 
+def _near_by(read: Read) -> Near:
+    def near(name: str, start: int, stop: int, low: np.uint32, high: np.uint32, inside: np.ndarray) -> tuple[int, int]:
+        return kernels.above_and_inside(read(name, start, stop).view(np.uint32), low, high, inside)
+
+    return near
+
+
 def _tally(
-    sizes: Mapping[str, int], wanted: np.ndarray, read: Read, progress: Progress | None, halted: Halted | None
+    sizes: Mapping[str, int],
+    wanted: np.ndarray,
+    read: Read,
+    near: Near,
+    progress: Progress | None,
+    halted: Halted | None,
 ) -> list[_Tally]:
     runs = np.flatnonzero(wanted)
+    step = _CHUNKS_AT_ONCE * kernels.CHUNK_ELEMENTS
     one_run = runs.size > 0 and runs.size == runs[-1] - runs[0] + 1
 
     def tally(name: str) -> _Tally:
         begin_counts, found = np.zeros(1 << 16, np.int64), []
-        for start in range(0, sizes[name], kernels.CHUNK_ELEMENTS):
-            bits = read(name, start, min(start + kernels.CHUNK_ELEMENTS, sizes[name])).view(np.uint32)
-            inside = np.empty(bits.size + 1, np.uint32)
+        for start in range(0, sizes[name], step):
+            stop = min(start + step, sizes[name])
+            inside = np.empty(stop - start + 1, np.uint32)
             if one_run:  # what lies above need not be told apart, nor what lies below: that is several times as fast
                 low, high = np.uint32(runs[0] << 16), np.uint32(runs[-1] << 16 | 0xFFFF)
-                above, size = kernels.above_and_inside(bits, low, high, inside)
+                above, size = near(name, start, stop, low, high, inside)
                 begin_counts[runs[-1] + 1] += above
             else:
+                bits = read(name, start, stop).view(np.uint32)
                 size = kernels.count_beginnings(bits, wanted, begin_counts, inside)
             found.append(np.unique(inside[:size], return_counts=True))
         values = np.concatenate([values for values, _ in found] or [np.empty(0, np.uint32)])

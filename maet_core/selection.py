@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -18,19 +17,17 @@ import numpy as np
 from maet_core import equations, kernels
 from maet_core.anatomy import Place
 from maet_core.counting import percent_count
-from maet_core.differences import Difference, widened, widened_at
+from maet_core.differences import widened
 from maet_core.errors import RecipeError
 from maet_core.progress import Halted, Progress, each
 from maet_core.recipe import Recipe, TensorRule
+from maet_core.similarity import inner_products
 from maet_core.sources import Sources
-from maet_core.weights.ability import AbilityWeights
 
 # Below this share of its parts' squares a sum has lost too many digits to cancellation; it is then computed from the weights.
 _CANCELLATION = 1e-4
 # Cosines that agree to this many decimals are a tie: beyond it the order of summation decides.
 _DECIMALS = 12
-# As much as a thread measures at once: several chunks, for each range has its costs beside the loops.
-_RANGE = 4 * kernels.CHUNK_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -137,97 +134,12 @@ def measure(sources: Sources, progress: Progress | None = None, halted: Halted |
     """Reads every tensor that an ability changes once, in chunks, and keeps its inner products in float64."""
     copies = sources.base.tied_copies
     names = [name for name, info in sources.base.tensors.items() if info.mergeable and name not in copies]
-    found = each(names, lambda name: _inner_products(sources, name), "measuring similarity", progress, halted)
+    found = each(names, lambda name: inner_products(sources, name), "measuring similarity", progress, halted)
     products: dict[str, dict[str, _Products]] = {ability: {} for ability in sources.abilities}
     for name, grams in zip(names, found, strict=True):
         for ability, gram in grams.items():
             products[ability][name] = _Products(gram)
     return Measured(sources, products)
-
-
-def _inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
-    """Per ability that changes the tensor, all inner products of its differences and the languages'."""
-    touching = {key: weights for key, weights in sources.abilities.items() if weights.touches(name)}
-    grams: dict[str, np.ndarray] = {}
-    for start in range(0, sources.base.tensors[name].numel if touching else 0, _RANGE):
-        part = _Range(sources, name, start)
-        among_languages = part.among_languages()
-        for key, weights in touching.items():
-            own, languages = part.on_key_neurons(weights)
-            gram = _gram([*own, *languages], columns=len(own))
-            gram[len(own) :, len(own) :] = among_languages
-            grams[key] = grams.get(key, 0) + gram
-    return {key: np.tril(gram) + np.tril(gram, -1).T for key, gram in grams.items()}
-
-
-class _Range:
-    """The elements of a tensor from `start` on, `_RANGE` of them at most; what is costly is computed when it is asked for."""
-
-    def __init__(self, sources: Sources, name: str, start: int):
-        self.name, self.start = name, start
-        self.stop = min(start + _RANGE, sources.base.tensors[name].numel)
-        self._base, self._languages = sources.base, list(sources.languages.values())
-        self._precision = sources.precision(name)
-        self._stored = sources.base.values(name, start, self.stop)
-
-    @cached_property
-    def base(self) -> np.ndarray:
-        return widened(self._stored, self._base.source, self.name, self.start, self._precision)
-
-    @cached_property
-    def _language_values(self) -> list[np.ndarray | None]:
-        return [self._values(part) for part in self._languages]
-
-    def _values(self, part: Difference) -> np.ndarray | None:
-        return part.values(self.name, self.start, self.stop, self.base) if part.touches(self.name) else None
-
-    def among_languages(self) -> np.ndarray:
-        """The inner products of the languages' differences, below and on the diagonal."""
-        there = [i for i, part in enumerate(self._languages) if part.touches(self.name)]
-        parts = [self._languages[i] for i in there]
-        plain = self._stored.dtype == np.uint16 and all(part.holds_bf16_weights(self.name) for part in parts)
-        if not (there and plain):
-            return _gram(self._language_values)
-        stored = [part.stored(self.name, self.start, self.stop, self._precision)[0] for part in parts]
-        addresses = np.array([values.ctypes.data for values in (self._stored, *stored)], np.uint64)
-        small = np.zeros((len(there), len(there)))
-        kernels.gram_bf16(addresses, self._stored.size, small)
-        if not np.isfinite(small).all():
-            return _gram(self._language_values)  # tells what is not finite
-        gram = np.zeros((len(self._languages), len(self._languages)))
-        gram[np.ix_(there, there)] = small
-        return gram
-
-    def on_key_neurons(self, weights: AbilityWeights) -> tuple[list[np.ndarray | None], list[np.ndarray | None]]:
-        """The differences of an ability, and those of the languages, on its key neurons; on all if it has none."""
-        keys = weights.key_neurons
-        if keys is None:
-            return [self._values(part) for part in weights.parts], self._language_values
-
-        def change(part: Difference) -> np.ndarray | None:
-            # the ranking is on float32 scores, and what is read in another precision is not what was ranked
-            usable = self._precision == np.float32 and part in weights.parts and part.touches(self.name)
-            return part.difference(self.name, self.start, self.stop) if usable else None
-
-        positions = np.flatnonzero(keys.chosen(self.name, self.start, self.stop, change))
-        base = widened_at(positions, self._stored, self._base.source, self.name, self.start, self._precision)
-
-        def at(part: Difference) -> np.ndarray | None:
-            if not part.touches(self.name):
-                return None
-            return part.values_at(positions, self.name, self.start, self.stop, base)
-
-        return [at(part) for part in weights.parts], [at(part) for part in self._languages]
-
-
-def _gram(vectors: list[np.ndarray | None], columns: int | None = None) -> np.ndarray:
-    """The inner products of each vector with itself and the ones before it, among the first `columns` only; None stands for zero."""
-    gram = np.zeros((len(vectors), len(vectors)))
-    for i, first in enumerate(vectors):
-        for j, second in enumerate(vectors[: i + 1][:columns]):
-            if first is not None and second is not None:
-                gram[i, j] = kernels.inner_product(first, second)
-    return gram
 
 
 def _chunks(sources: Sources, name: str) -> Iterator[tuple[int, int, np.ndarray]]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from maet_core import kernels
+from maet_core.similarity import _turns
 
 NAN, INFINITY = 0x7FC0, 0x7F80
 
@@ -88,14 +89,43 @@ def test_a_result_that_bf16_cannot_hold_is_noticed():
     assert not kernels.merge_bf16(addresses(base, weights), np.float32([4]), np.array([-1]), masks, out)
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_inner_products_of_changes_are_those_of_float64(count):
-    rng = np.random.default_rng(count)
-    base, weights = bits(rng, 5003), [bits(rng, 5003) for _ in range(count)]
-    gram = np.zeros((count, count))
-    kernels.gram_bf16(addresses(base, *weights), base.size, gram)
-    changes = np.stack([widened(stored) - widened(base) for stored in weights]).astype(np.float64)
-    np.testing.assert_allclose(gram, np.tril(changes @ changes.T), rtol=1e-12)
+@pytest.mark.parametrize("size", [0, 6, 1000, 40_000])
+@pytest.mark.parametrize("rule", ["all", "limit", "mask"])
+@pytest.mark.parametrize("languages", [0, 1, 2, 5])
+@pytest.mark.parametrize("own", [1, 2])
+def test_inner_products_of_changes_are_those_of_float64(own, languages, rule, size):
+    rng = np.random.default_rng(size + languages)
+    base, weights = bits(rng, size), [bits(rng, size) for _ in range(own + languages)]
+    changes = np.stack([widened(stored) - widened(base) for stored in weights])
+    limit = np.float32(0.5).view(np.uint32)
+    mask = np.abs(changes[0]).view(np.uint32) > limit if rule == "limit" else rng.random(size) < 0.3
+    number = {"all": -1, "limit": -2, "mask": 0}[rule]
+    turns, limits = _turns([list(range(1, own + 1)), list(range(own + 1, own + languages + 1))], [(number, limit)])
+    gram = np.zeros((own + languages, own + languages))
+    kernels.gram_bf16(addresses(base, *weights), size, turns, limits, mask[None], gram)
+    if rule != "all":
+        changes[:own] *= mask
+    expected = changes.astype(np.float64) @ changes.astype(np.float64).T
+    np.testing.assert_allclose(gram, np.tril(expected), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [0, 2, 66, 5000])
+@pytest.mark.parametrize("width", [0.0, 0.01, 0.5, 1.0])
+def test_what_lies_above_a_bracket_and_inside_of_changes(width, size):
+    rng = np.random.default_rng(size)
+    base, stored = bits(rng, size), bits(rng, size)
+    low, high = np.float32(0.5).view(np.uint32), np.float32(0.5 + width).view(np.uint32)
+    magnitudes = np.abs(widened(stored) - widened(base)).view(np.uint32)
+    inside = np.empty(size + 1, np.uint32)
+    above, found, finite = kernels.changes_near(addresses(base, stored), size, low, high, inside)
+    assert finite
+    assert above == np.count_nonzero(magnitudes > high)
+    np.testing.assert_array_equal(
+        np.sort(inside[:found]), np.sort(magnitudes[(magnitudes >= low) & (magnitudes <= high)])
+    )
+    if size:
+        stored[size // 2] = NAN
+        assert not kernels.changes_near(addresses(base, stored), size, low, high, inside)[2]
 
 
 def test_changes_and_whether_they_are_finite():

@@ -6,7 +6,8 @@ import pytest
 import torch
 from models import located, make_family, skeleton, write_model
 
-from maet_core.errors import Cancelled, RecipeError
+from maet_core import similarity
+from maet_core.errors import Cancelled, CheckpointError, RecipeError
 from maet_core.recipe import Recipe
 from maet_core.selection import measure
 from maet_core.sources import Sources
@@ -282,3 +283,48 @@ def test_progress_goes_from_nothing_to_all(family):
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert len({total for _, total in told}) == 1
     assert told[-1][0] <= told[-1][1]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [None, {"k1": 30.0}, {"k1": 100.0}, {"k1": 30.0, "scope": "per-tensor"}, {"k1": 30.0, "granularity": "unit"},
+     {"k1": 30.0, "method": "random"}],
+)  # fmt: skip
+def test_one_loop_over_bits_measures_what_arrays_of_values_do(tmp_path, monkeypatch, keys):
+    """Two abilities and five languages, few distinct values (so that the threshold has ties), and tensors that some lack."""
+    members = ("ability", "source", "other", *"abcd")
+    family = make_family(
+        tmp_path, "llama", members, dtype="bfloat16", density=0.6, untouched=0.3, num_key_value_heads=1
+    )
+    recipe = Recipe.from_dict(
+        {
+            "base": "base",
+            "abilities": {
+                "math": {"ability": "ability", "source_language": "source", "beta": 0.5, "key_neurons": keys},
+                "other": {"ability": "other", "key_neurons": keys and keys | {"k1": 60.0}},
+            },
+            "languages": {name: {"checkpoint": name} for name in ("a", "b", "c", "d", "source")},
+        }
+    )
+    sources = Sources.open(recipe, family.folder)
+    for length in (1 << 19, 50):
+        monkeypatch.setattr("maet_core.similarity._RANGE", length)
+        for name in sources.base.tensors:
+            touching = {key: weights for key, weights in sources.abilities.items() if weights.touches(name)}
+            if touching:
+                found = similarity._from_bits(sources, name, touching)
+                expected = similarity._from_values(sources, name, touching)
+                assert found.keys() == expected.keys()
+                for key, gram in expected.items():
+                    np.testing.assert_allclose(found[key], gram, rtol=1e-12, atol=1e-15, err_msg=f"{name} {key}")
+
+
+def test_one_loop_over_bits_leaves_what_is_not_finite_to_the_arrays(tmp_path):
+    family = make_family(tmp_path, "llama", dtype="bfloat16")
+    tensors = dict(family.tensors["sw"])
+    name = "model.layers.0.mlp.up_proj.weight"
+    tensors[name] = tensors[name].clone()
+    tensors[name][3, 4] = float("inf")
+    write_model(family.path("sw"), family.config, tensors)
+    with pytest.raises(CheckpointError, match=rf"sw: tensor {name} holds inf at element {3 * 16 + 4}"):
+        measure(Sources.open(recipe_of(), family.folder))

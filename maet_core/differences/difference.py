@@ -93,6 +93,22 @@ class Difference(ABC):
         base = widened(stored, self.base.source, name, start, precision)
         return self.values(name, start, stop, base)
 
+    def near(
+        self, name: str, start: int, stop: int, low: np.uint32, high: np.uint32, inside: np.ndarray
+    ) -> tuple[int, int]:
+        """How many magnitudes of these elements, as bits of float32 values, lie above `high`, and how many from `low` to `high`; these
+        are put into `inside`, in any order, which has room for one more than there are elements."""
+        if not self.touches(name):
+            return kernels.above_and_inside(np.zeros(stop - start, np.uint32), low, high, inside)
+        if (stop - start) % 2 == 0 and self.base.tensors[name].code == "BF16" and self.holds_bf16_weights(name):
+            pair = self.base.values(name, start, stop), self.stored(name, start, stop, np.dtype(np.float32))[0]
+            addresses = np.array([values.ctypes.data for values in pair], np.uint64)
+            above, found, finite = kernels.changes_near(addresses, stop - start, low, high, inside)
+            if finite:
+                return above, found
+        changes = self.difference(name, start, stop).astype(np.float32, copy=False)
+        return kernels.above_and_inside(changes.view(np.uint32), low, high, inside)
+
 
 def widest(*codes: str) -> np.dtype:
     """What values of these dtypes are added up in: float64 where one is, else float32."""

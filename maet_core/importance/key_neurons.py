@@ -59,6 +59,13 @@ class KeyNeurons:
         axis = unit_axis(self.scores.base.anatomy.place(name), info.shape)
         return spread(self._units(name), info.shape, axis, start, stop)
 
+    def limit(self, name: str, start: int, stop: int) -> np.uint32 | None:
+        """Where the scores are magnitudes of single parameters: what their bits, as float32, must be above in this range. None if
+        that does not tell, and for other scores."""
+        if self.scores.granularity != "parameter" or not self.counts.get(name):
+            return None
+        return self._cuts[name].limit(start, stop)
+
     def _neurons(self, name: str) -> np.ndarray:
         shape = self.scores.shapes[name]
         return self._cuts[name].chosen(self.scores.array(name, 0, prod(shape)), 0).reshape(shape)
@@ -100,11 +107,12 @@ def select_for_each(
 ) -> list[KeyNeurons]:
     """`select_key_neurons` for several `k1`, in the same one pass."""
     sizes = {name: prod(shape) for name, shape in scores.shapes.items()}
+    near = scores.magnitude_of.near if scores.magnitude_of else None
 
     def of(part: dict[str, int]) -> list[tuple[dict[str, Cut], dict[str, int]]]:
         counts = [percent_count(k1, sum(part.values())) for k1 in k1s]
         tells = (progress, halted) if part is sizes else (None, None)  # of single tensors it is `each` that tells
-        return largest_of_each(part, counts, scores.array, *tells)
+        return largest_of_each(part, counts, scores.array, *tells, near)
 
     if scope == "global":
         parts = [of(sizes)]

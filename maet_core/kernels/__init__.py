@@ -1,15 +1,13 @@
 """The loops over single weights, compiled for this processor, on chunks that stay in its cache."""
 
 from maet_core.kernels.bf16 import (
-    change_bf16,
     compare_bf16,
-    gram_bf16,
     merge_bf16,
-    minus_base_bf16,
     narrow_bf16,
     scatter_bf16,
     widen_bf16,
 )
+from maet_core.kernels.changes import change_bf16, changes_near, gram_bf16, minus_base_bf16
 from maet_core.kernels.single import (
     above_and_inside,
     add_difference,
@@ -38,6 +36,7 @@ __all__ = [
     "add_weights_masked",
     "all_finite",
     "change_bf16",
+    "changes_near",
     "compare_bf16",
     "count_beginnings",
     "elect",

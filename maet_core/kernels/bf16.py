@@ -8,151 +8,24 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
+
+from maet_core.kernels.bits import (
+    differs,
+    first_of,
+    larger_magnitude,
+    larger_of_pair,
+    narrowed,
+    pairs_at,
+    pointer,
+    second_of,
+    sum16,
+    summed,
+    widened,
+)
 
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 _BLOCK = 2048  # values whose float32 sums stay in the first-level cache
-_WORD = ir.IntType(32)
-_UPPER_HALF = ir.Constant(_WORD, 0xFFFF0000)
-_SHIFT = ir.Constant(_WORD, 16)
-
-
-# numba makes whole numbers 64 bits wide wherever it calculates, and loops over them slow; these stay as narrow as they are
-@intrinsic
-def _widened(typing_context, bits):
-    """The float32 value of bf16 bits."""
-
-    def generate(context, builder, signature, arguments):
-        wide = builder.shl(builder.zext(arguments[0], _WORD), _SHIFT)
-        return builder.bitcast(wide, ir.FloatType())
-
-    return types.float32(types.uint16), generate
-
-
-def _rounded(builder, value):
-    """The bits of a float32 value, of which the upper half is the bf16 value nearest to it, ties to even."""
-    bits = builder.bitcast(value, _WORD)
-    odd = builder.and_(builder.lshr(bits, _SHIFT), ir.Constant(_WORD, 1))
-    return builder.add(builder.add(bits, ir.Constant(_WORD, 0x7FFF)), odd)
-
-
-@intrinsic
-def _narrowed(typing_context, value):
-    """The bits of the bf16 value nearest to a float32 value, ties to even."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.trunc(builder.lshr(_rounded(builder, arguments[0]), _SHIFT), ir.IntType(16))
-
-    return types.uint16(types.float32), generate
-
-
-@intrinsic
-def _differs(typing_context, first, second):
-    """1 if two bf16 values, as bits, are different numbers, else 0 (+0 and −0 are the same)."""
-
-    def generate(context, builder, signature, arguments):
-        one, two = arguments
-        narrow = ir.IntType(16)
-        magnitude = builder.and_(builder.or_(one, two), ir.Constant(narrow, 0x7FFF))
-        nonzero = builder.icmp_unsigned("!=", magnitude, ir.Constant(narrow, 0))
-        return builder.zext(builder.and_(builder.icmp_unsigned("!=", one, two), nonzero), narrow)
-
-    return types.uint16(types.uint16, types.uint16), generate
-
-
-@intrinsic
-def _sum16(typing_context, first, second):
-    def generate(context, builder, signature, arguments):
-        return builder.add(*arguments)
-
-    return types.uint16(types.uint16, types.uint16), generate
-
-
-@intrinsic
-def _larger_magnitude(typing_context, largest, bits):
-    """The larger of a magnitude and of that of bf16 bits."""
-
-    def generate(context, builder, signature, arguments):
-        magnitude = builder.and_(arguments[1], ir.Constant(ir.IntType(16), 0x7FFF))
-        return builder.select(builder.icmp_unsigned(">", arguments[0], magnitude), arguments[0], magnitude)
-
-    return types.uint16(types.uint16, types.uint16), generate
-
-
-# Two neighbours are taken as one word of 32 bits, of which a shift gives the first and a mask the second: half as many instructions as
-# to widen each.
-@intrinsic
-def _first(typing_context, pair):
-    """The float32 value of the first of two bf16 values."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(builder.shl(arguments[0], _SHIFT), ir.FloatType())
-
-    return types.float32(types.uint32), generate
-
-
-@intrinsic
-def _second(typing_context, pair):
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(builder.and_(arguments[0], _UPPER_HALF), ir.FloatType())
-
-    return types.float32(types.uint32), generate
-
-
-@intrinsic
-def _summed(typing_context, pair, first, second):
-    """Two bf16 values, each with a float32 value added and rounded; one to which nothing is added stays as it is, −0.0 included."""
-
-    def generate(context, builder, signature, arguments):
-        pair, *totals = arguments
-        zero = ir.Constant(ir.FloatType(), 0.0)
-        values = builder.shl(pair, _SHIFT), builder.and_(pair, _UPPER_HALF)
-        rounded = []
-        for value, total in zip(values, totals, strict=True):
-            added = _rounded(builder, builder.fadd(builder.bitcast(value, ir.FloatType()), total))
-            rounded.append(builder.select(builder.fcmp_ordered("==", total, zero), value, added))
-        return builder.or_(builder.lshr(rounded[0], _SHIFT), builder.and_(rounded[1], _UPPER_HALF))
-
-    return types.uint32(types.uint32, types.float32, types.float32), generate
-
-
-@intrinsic
-def _pointer(typing_context, address, like):
-    """What begins at an address: values of the type of `like`."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], arguments[1].type.as_pointer())
-
-    return types.CPointer(like)(types.uint64, like), generate
-
-
-@intrinsic
-def _larger_float(typing_context, largest, value):
-    """The larger of a float32 magnitude, as bits, and of that of a value."""
-
-    def generate(context, builder, signature, arguments):
-        bits = builder.and_(builder.bitcast(arguments[1], _WORD), ir.Constant(_WORD, 0x7FFFFFFF))
-        return builder.select(builder.icmp_unsigned(">", arguments[0], bits), arguments[0], bits)
-
-    return types.uint32(types.uint32, types.float32), generate
-
-
-@intrinsic
-def _larger_of_pair(typing_context, largest, pair):
-    """The larger of a float32 magnitude, as bits, and of those of two bf16 values; what lies below bf16 may be off."""
-
-    def generate(context, builder, signature, arguments):
-        largest, pair = arguments
-        magnitude = ir.Constant(_WORD, 0x7FFFFFFF)
-        for value in (builder.shl(pair, _SHIFT), pair):
-            bits = builder.and_(value, magnitude)
-            largest = builder.select(builder.icmp_unsigned(">", largest, bits), largest, bits)
-        return largest
-
-    return types.uint32(types.uint32, types.uint32), generate
 
 
 @_jit
@@ -178,10 +51,10 @@ def _merge_pairs(addresses, coefficients, mask_of, masks, out):
         masked += 1
     if masked != 1 and count - masked <= 4 and (masked == count or mask_of[masked:].max() < 0):
         four, weighted = _four(addresses, coefficients, masked, 0, out.size)
-        base = _pairs(addresses[0], 0, out.size)
+        base = pairs_at(addresses[0], 0, out.size)
         if masked == 0:
             return _merge_four(base, four, weighted, out)
-        two = (_pairs(addresses[1], 0, out.size), _pairs(addresses[2], 0, out.size))
+        two = (pairs_at(addresses[1], 0, out.size), pairs_at(addresses[2], 0, out.size))
         mask = masks[mask_of[0], : 2 * out.size].view(np.uint16)
         return _merge_two_and_four(base, two, coefficients, mask, four, weighted, out)
     return _merge_any(addresses, coefficients, mask_of, masks, out)
@@ -196,7 +69,7 @@ def _merge_any(addresses, coefficients, mask_of, masks, out):
     largest = np.uint32(0)
     for start in range(0, out.size, _BLOCK // 2):
         size = min(_BLOCK // 2, out.size - start)
-        base = _pairs(addresses[0], start, size)
+        base = pairs_at(addresses[0], start, size)
         first_total, second_total = first_totals[:size], second_totals[:size]
         first_total[:] = np.float32(0)
         second_total[:] = np.float32(0)
@@ -204,7 +77,7 @@ def _merge_any(addresses, coefficients, mask_of, masks, out):
         while k < count:
             if mask_of[k] >= 0:
                 mask = masks[mask_of[k], 2 * start : 2 * (start + size)].view(np.uint16)
-                weights = _pairs(addresses[k + 1], start, size)
+                weights = pairs_at(addresses[k + 1], start, size)
                 _add_masked(first_total, second_total, base, weights, coefficients[k], mask)
                 k += 1
                 continue
@@ -224,10 +97,10 @@ def _four(addresses, coefficients, k, start, size):
     nothing comes."""
     left = coefficients.size - k
     four = (
-        _pairs(addresses[k + 1 if left > 0 else 0], start, size),
-        _pairs(addresses[k + 2 if left > 1 else 0], start, size),
-        _pairs(addresses[k + 3 if left > 2 else 0], start, size),
-        _pairs(addresses[k + 4 if left > 3 else 0], start, size),
+        pairs_at(addresses[k + 1 if left > 0 else 0], start, size),
+        pairs_at(addresses[k + 2 if left > 1 else 0], start, size),
+        pairs_at(addresses[k + 3 if left > 2 else 0], start, size),
+        pairs_at(addresses[k + 4 if left > 3 else 0], start, size),
     )
     nothing = np.float32(0)
     weighted = (
@@ -237,11 +110,6 @@ def _four(addresses, coefficients, k, start, size):
         coefficients[k + 3] if left > 3 else nothing,
     )
     return four, weighted
-
-
-@_jit
-def _pairs(address, start, size):
-    return numba.carray(_pointer(address + np.uint64(4 * start), np.uint32(0)), size)
 
 
 @_jit
@@ -266,13 +134,15 @@ def _merge_four(base, four, weighted, out):
     zero = np.float32(0)
     largest = np.uint32(0)
     for i in range(out.size):
-        first = _plus_four(zero, _first(base[i]), _first(a[i]), _first(b[i]), _first(c[i]), _first(d[i]), weighted)
-        second = _plus_four(
-            zero, _second(base[i]), _second(a[i]), _second(b[i]), _second(c[i]), _second(d[i]), weighted
+        first = _plus_four(
+            zero, first_of(base[i]), first_of(a[i]), first_of(b[i]), first_of(c[i]), first_of(d[i]), weighted
         )
-        pair = _summed(base[i], first, second)
+        second = _plus_four(
+            zero, second_of(base[i]), second_of(a[i]), second_of(b[i]), second_of(c[i]), second_of(d[i]), weighted
+        )
+        pair = summed(base[i], first, second)
         out[i] = pair
-        largest = _larger_of_pair(largest, pair)
+        largest = larger_of_pair(largest, pair)
     return largest
 
 
@@ -284,24 +154,24 @@ def _merge_two_and_four(base, two, coefficients, mask, four, weighted, out):
     x, y = coefficients[0], coefficients[1]
     largest = np.uint32(0)
     for i in range(out.size):
-        ours, chosen = _first(base[i]), mask[i] & np.uint16(0xFF)
-        first = x * _within(chosen, _first(ability[i]) - ours)
-        first = first + y * _within(chosen, _first(source[i]) - ours)
-        first = _plus_four(first, ours, _first(a[i]), _first(b[i]), _first(c[i]), _first(d[i]), weighted)
-        ours, chosen = _second(base[i]), mask[i] & np.uint16(0xFF00)
-        second = x * _within(chosen, _second(ability[i]) - ours)
-        second = second + y * _within(chosen, _second(source[i]) - ours)
-        second = _plus_four(second, ours, _second(a[i]), _second(b[i]), _second(c[i]), _second(d[i]), weighted)
-        pair = _summed(base[i], first, second)
+        ours, chosen = first_of(base[i]), mask[i] & np.uint16(0xFF)
+        first = x * _within(chosen, first_of(ability[i]) - ours)
+        first = first + y * _within(chosen, first_of(source[i]) - ours)
+        first = _plus_four(first, ours, first_of(a[i]), first_of(b[i]), first_of(c[i]), first_of(d[i]), weighted)
+        ours, chosen = second_of(base[i]), mask[i] & np.uint16(0xFF00)
+        second = x * _within(chosen, second_of(ability[i]) - ours)
+        second = second + y * _within(chosen, second_of(source[i]) - ours)
+        second = _plus_four(second, ours, second_of(a[i]), second_of(b[i]), second_of(c[i]), second_of(d[i]), weighted)
+        pair = summed(base[i], first, second)
         out[i] = pair
-        largest = _larger_of_pair(largest, pair)
+        largest = larger_of_pair(largest, pair)
     return largest
 
 
 @_jit
 def _add_masked(first_total, second_total, base, weights, coefficient, mask):
     for i in range(base.size):
-        first, second = _first(weights[i]) - _first(base[i]), _second(weights[i]) - _second(base[i])
+        first, second = first_of(weights[i]) - first_of(base[i]), second_of(weights[i]) - second_of(base[i])
         first_total[i] += coefficient * _within(mask[i] & np.uint16(0xFF), first)
         second_total[i] += coefficient * _within(mask[i] & np.uint16(0xFF00), second)
 
@@ -311,10 +181,16 @@ def _add_four(first_total, second_total, base, four, weighted):
     a, b, c, d = four
     for i in range(base.size):
         first_total[i] = _plus_four(
-            first_total[i], _first(base[i]), _first(a[i]), _first(b[i]), _first(c[i]), _first(d[i]), weighted
+            first_total[i], first_of(base[i]), first_of(a[i]), first_of(b[i]), first_of(c[i]), first_of(d[i]), weighted
         )
         second_total[i] = _plus_four(
-            second_total[i], _second(base[i]), _second(a[i]), _second(b[i]), _second(c[i]), _second(d[i]), weighted
+            second_total[i],
+            second_of(base[i]),
+            second_of(a[i]),
+            second_of(b[i]),
+            second_of(c[i]),
+            second_of(d[i]),
+            weighted,
         )
 
 
@@ -322,9 +198,9 @@ def _add_four(first_total, second_total, base, four, weighted):
 def _finish(first_total, second_total, base, out):
     largest = np.uint32(0)
     for i in range(out.size):
-        pair = _summed(base[i], first_total[i], second_total[i])
+        pair = summed(base[i], first_total[i], second_total[i])
         out[i] = pair
-        largest = _larger_of_pair(largest, pair)
+        largest = larger_of_pair(largest, pair)
     return largest
 
 
@@ -332,15 +208,15 @@ def _finish(first_total, second_total, base, out):
 def _merge_last(addresses, coefficients, mask_of, masks, out):
     """The last value of an odd number of them."""
     i = out.size - 1
-    base = numba.carray(_pointer(addresses[0], np.uint16(0)), out.size)[i]
+    base = numba.carray(pointer(addresses[0], np.uint16(0)), out.size)[i]
     total = np.float32(0)
     for k in range(coefficients.size):
-        weights = numba.carray(_pointer(addresses[k + 1], np.uint16(0)), out.size)[i]
-        change = _widened(weights) - _widened(base)
+        weights = numba.carray(pointer(addresses[k + 1], np.uint16(0)), out.size)[i]
+        change = widened(weights) - widened(base)
         if mask_of[k] >= 0 and not masks[mask_of[k], i]:
             change *= np.float32(0)
         total += coefficients[k] * change
-    out[i] = base if total == np.float32(0) else _narrowed(_widened(base) + total)
+    out[i] = base if total == np.float32(0) else narrowed(widened(base) + total)
     return np.uint32(out[i] & np.uint16(0x7FFF)) << np.uint32(16)
 
 
@@ -355,8 +231,8 @@ def compare_bf16(values, base):
         ours, theirs = values[first : first + length], base[first : first + length]
         differing = np.uint16(0)
         for i in range(length):
-            differing = _sum16(differing, _differs(ours[i], theirs[i]))
-            largest = _larger_magnitude(largest, ours[i])
+            differing = sum16(differing, differs(ours[i], theirs[i]))
+            largest = larger_magnitude(largest, ours[i])
         changed += differing
     return changed, largest
 
@@ -376,62 +252,15 @@ def scatter_bf16(base_bits, weight_bits, coefficients, positions, out):
             weights = weight_bits[k, first : first + length]
             coefficient = coefficients[k]
             for i in range(length):
-                total[i] += coefficient * (_widened(weights[i]) - _widened(base[i]))
+                total[i] += coefficient * (widened(weights[i]) - widened(base[i]))
         for i in range(length):
-            rounded = _narrowed(_widened(base[i]) + total[i])
+            rounded = narrowed(widened(base[i]) + total[i])
             bits[i] = base[i] if total[i] == np.float32(0) else rounded
-            largest = _larger_magnitude(largest, bits[i])
+            largest = larger_magnitude(largest, bits[i])
         there = positions[first : first + length]
         for i in range(length):
             out[there[i]] = bits[i]
     return largest < 0x7F80
-
-
-@_jit
-def change_bf16(base_bits, weight_bits, out):
-    """θ_k − θ_o as float32, from bf16 bits. Returns whether all of it is finite."""
-    largest = np.uint32(0)
-    for i in range(out.size):
-        change = _widened(weight_bits[i]) - _widened(base_bits[i])
-        out[i] = change
-        largest = _larger_float(largest, change)
-    return largest < 0x7F800000
-
-
-@_jit
-def minus_base_bf16(weight_bits, base, out):
-    """The same with a base of float32 values."""
-    largest = np.uint32(0)
-    for i in range(out.size):
-        change = _widened(weight_bits[i]) - base[i]
-        out[i] = change
-        largest = _larger_float(largest, change)
-    return largest < 0x7F800000
-
-
-# the order of summation is free here, so that the sums run in vector registers
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def gram_bf16(addresses, size, gram):
-    """Adds to gram[j, k], for k ≤ j, the inner product of θ_j − θ_o and θ_k − θ_o: bf16 values, sums in float64.
-
-    The bits of θ_o begin at addresses[0], those of θ_1 … at the next ones. What is not finite shows in the result.
-    """
-    count = addresses.size - 1
-    changes = np.empty((count, _BLOCK), np.float32)
-    for first in range(0, size, _BLOCK):
-        length = min(_BLOCK, size - first)
-        base = numba.carray(_pointer(addresses[0], np.uint16(0)), size)[first : first + length]
-        for k in range(count):
-            weights = numba.carray(_pointer(addresses[k + 1], np.uint16(0)), size)[first : first + length]
-            change = changes[k]
-            for i in range(length):
-                change[i] = _widened(weights[i]) - _widened(base[i])
-            for j in range(k + 1):
-                other = changes[j]
-                total = 0.0
-                for i in range(length):
-                    total += np.float64(change[i]) * np.float64(other[i])
-                gram[k, j] += total
 
 
 @_jit
@@ -448,4 +277,4 @@ def widen_bf16(bits, out_bits):
 def narrow_bf16(values, out):
     """float32 values rounded to the bits of the nearest bf16, ties to even."""
     for i in range(out.size):
-        out[i] = _narrowed(values[i])
+        out[i] = narrowed(values[i])

@@ -68,13 +68,26 @@ def merge(
     target, reason = choose_device(device)
     if target != "cpu" and not METHODS[recipe.method.name].linear:
         target, reason = "cpu", f"{recipe.method.name} looks at single values, which runs on the CPU"
-    sources = Sources.open(recipe, folder, progress, halted)
+    with cut_short_said():
+        sources = Sources.open(recipe, folder, progress, halted, mapped=True)
+        return _merge(sources, output, target, reason, started, progress, halted, sync)
+
+
+def _merge(
+    sources: Sources,
+    output: Path,
+    target: str,
+    reason: str,
+    started: float,
+    progress: Progress | None,
+    halted: Halted | None,
+    sync: bool,
+) -> MergeReport:
+    recipe = sources.recipe
     layout = output_layout(sources.base, recipe)
     work = {"recipe": recipe.to_dict(), "inputs": sources.stamps(), "version": maet_core.__version__}
     needed = sum(nbytes(layout, name) for name in layout)
-    paths = [file.path for file in sources.files]
-    with cut_short_said(paths), new_directory(output, needed, work, sync) as partial:
-        sources.map()
+    with new_directory(output, needed, work, sync) as partial:
         sources.hash_in_passing()
         plan = plan_merge(sources, None, progress, halted)
         changed = write_weights(plan, layout, partial, target, progress, halted)

@@ -1,0 +1,179 @@
+"""Inner products within one tensor of everything that R(A) and R_Lang are sums of: what the similarities of step 4 come from.
+
+One compiled loop goes through tensors of which all inputs are bf16 weights; others are read into memory part by part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+
+from maet_core import kernels
+from maet_core.differences import Difference, widened, widened_at
+from maet_core.importance.key_neurons import KeyNeurons
+from maet_core.sources import Sources
+from maet_core.weights.ability import AbilityWeights
+
+# As much as a thread measures at once: several chunks, for each range has its costs beside the loops.
+_RANGE = 4 * kernels.CHUNK_ELEMENTS
+
+_ALL, _ABOVE_LIMIT = -1, -2  # which values of an ability count, as `kernels.gram_bf16` calls it
+_NO_LIMIT = np.uint32(0)
+
+
+def inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
+    """Per ability that changes the tensor: the inner products, float64, of its one or two differences on its key neurons, and of the
+    languages', in the order of the recipe. Among languages they are over all neurons. Raises CheckpointError for a NaN or an infinity."""
+    touching = {key: weights for key, weights in sources.abilities.items() if weights.touches(name)}
+    if not touching:
+        return {}
+    return _from_bits(sources, name, touching) or _from_values(sources, name, touching)
+
+
+# --- bf16 weights alone --------------------------------------------------------------------------------------------
+
+
+def _from_bits(sources: Sources, name: str, abilities: dict[str, AbilityWeights]) -> dict[str, np.ndarray] | None:
+    """None where something else than finite bf16 weights is among the inputs, or an odd number of them."""
+    base, languages = sources.base, list(sources.languages.values())
+    parts = [(key, part) for key, weights in abilities.items() for part in weights.parts]
+    parts += [("", part) for part in languages]
+    there = [(key, part) for key, part in parts if part.touches(name)]
+    numel = base.tensors[name].numel
+    if numel % 2 or base.tensors[name].code != "BF16" or not all(part.holds_bf16_weights(name) for _, part in there):
+        return None
+    places = [[number for number, (owner, _) in enumerate(there, start=1) if owner == key] for key in (*abilities, "")]
+    keys = [weights.key_neurons for weights in abilities.values()]
+    gram = np.zeros((len(there), len(there)))
+    single = np.dtype(np.float32)
+    for start in range(0, numel, _RANGE):
+        stop = min(start + _RANGE, numel)
+        read = {part: part.stored(name, start, stop, single)[0] for part in {part for _, part in there}}
+        stored = [base.values(name, start, stop), *(read[part] for _, part in there)]
+        rules, masks = _rules(list(abilities.values()), keys, name, start, stop)
+        addresses = np.array([values.ctypes.data for values in stored], np.uint64)
+        turns, limits = _turns(places, rules)
+        kernels.gram_bf16(addresses, stop - start, turns, limits, masks, gram)
+    if not np.isfinite(gram).all():
+        return None
+    gram = gram + np.tril(gram, -1).T
+    found, order = {}, {(key, part): number for number, (key, part) in enumerate(there)}
+    for key, weights in abilities.items():
+        mine = [(key, part) for part in weights.parts] + [("", part) for part in languages]
+        rows = [row for row, part in enumerate(mine) if part in order]
+        numbers = [order[mine[row]] for row in rows]
+        found[key] = np.zeros((len(mine), len(mine)))
+        found[key][np.ix_(rows, rows)] = gram[np.ix_(numbers, numbers)]
+    return found
+
+
+def _rules(
+    abilities: list[AbilityWeights], keys: list[KeyNeurons | None], name: str, start: int, stop: int
+) -> tuple[list[tuple[int, np.uint32]], np.ndarray]:
+    """Which values of each ability count, and the masks that some of the rules mean."""
+    rules, masks = [], []
+    for weights, key in zip(abilities, keys, strict=True):
+        first = next(part for part in weights.parts if part.touches(name))
+        limit = None if key is None or key.scores.magnitude_of is not first else key.limit(name, start, stop)
+        if key is None:
+            rules.append((_ALL, _NO_LIMIT))
+        elif limit is not None:
+            rules.append((_ABOVE_LIMIT, limit))
+        else:
+            rules.append((len(masks), _NO_LIMIT))
+            masks.append(key.chosen(name, start, stop))
+    return rules, np.stack(masks) if masks else np.empty((0, 0), np.bool_)
+
+
+def _turns(places: list[list[int]], rules: list[tuple[int, np.uint32]]) -> tuple[np.ndarray, np.ndarray]:
+    """What `kernels.gram_bf16` goes through: every ability beside the languages, two at a time, then these among themselves. `places`
+    are the numbers of each ability's differences, and of the languages' at the end."""
+    *own, languages = places
+    pairs = list(_by_two(languages)) or [(0, 0)]
+    turns, limits, seen = [], [], set()
+    for two, (rule, limit) in zip(own, rules, strict=True):
+        two = (*two, 0)[:2]
+        for number, pair in enumerate(pairs):
+            turns.append((*two, *pair, rule, number == 0, pair not in seen))
+            limits.append(limit)
+            seen.add(pair)
+    for number, pair in enumerate(pairs):
+        for other in pairs[number + 1 :]:
+            turns.append((*pair, *other, _ALL, False, False))
+            limits.append(_NO_LIMIT)
+    return np.array(turns, np.int64), np.array(limits, np.uint32)
+
+
+def _by_two(numbers: list[int]) -> Iterable[tuple[int, int]]:
+    return ((*numbers[i : i + 2], 0)[:2] for i in range(0, len(numbers), 2))
+
+
+# --- any values ----------------------------------------------------------------------------------------------------
+
+
+def _from_values(sources: Sources, name: str, abilities: dict[str, AbilityWeights]) -> dict[str, np.ndarray]:
+    grams: dict[str, np.ndarray] = {}
+    for start in range(0, sources.base.tensors[name].numel, _RANGE):
+        part = _Range(sources, name, start)
+        among_languages = _gram(part.language_values)
+        for key, weights in abilities.items():
+            own, languages = part.on_key_neurons(weights)
+            gram = _gram([*own, *languages], columns=len(own))
+            gram[len(own) :, len(own) :] = among_languages
+            grams[key] = grams.get(key, 0) + gram
+    return {key: np.tril(gram) + np.tril(gram, -1).T for key, gram in grams.items()}
+
+
+class _Range:
+    """The elements of a tensor from `start` on, `_RANGE` of them at most; what is costly is computed when it is asked for."""
+
+    def __init__(self, sources: Sources, name: str, start: int):
+        self.name, self.start = name, start
+        self.stop = min(start + _RANGE, sources.base.tensors[name].numel)
+        self._base, self._languages = sources.base, list(sources.languages.values())
+        self._precision = sources.precision(name)
+        self._stored = sources.base.values(name, start, self.stop)
+
+    @cached_property
+    def base(self) -> np.ndarray:
+        return widened(self._stored, self._base.source, self.name, self.start, self._precision)
+
+    @cached_property
+    def language_values(self) -> list[np.ndarray | None]:
+        return [self._values(part) for part in self._languages]
+
+    def _values(self, part: Difference) -> np.ndarray | None:
+        return part.values(self.name, self.start, self.stop, self.base) if part.touches(self.name) else None
+
+    def on_key_neurons(self, weights: AbilityWeights) -> tuple[list[np.ndarray | None], list[np.ndarray | None]]:
+        """The differences of an ability, and those of the languages, on its key neurons; on all if it has none."""
+        keys = weights.key_neurons
+        if keys is None:
+            return [self._values(part) for part in weights.parts], self.language_values
+
+        def change(part: Difference) -> np.ndarray | None:
+            # the ranking is on float32 scores, and what is read in another precision is not what was ranked
+            usable = self._precision == np.float32 and part in weights.parts and part.touches(self.name)
+            return part.difference(self.name, self.start, self.stop) if usable else None
+
+        positions = np.flatnonzero(keys.chosen(self.name, self.start, self.stop, change))
+        base = widened_at(positions, self._stored, self._base.source, self.name, self.start, self._precision)
+
+        def at(part: Difference) -> np.ndarray | None:
+            if not part.touches(self.name):
+                return None
+            return part.values_at(positions, self.name, self.start, self.stop, base)
+
+        return [at(part) for part in weights.parts], [at(part) for part in self._languages]
+
+
+def _gram(vectors: list[np.ndarray | None], columns: int | None = None) -> np.ndarray:
+    """The inner products of each vector with itself and the ones before it, among the first `columns` only; None stands for zero."""
+    gram = np.zeros((len(vectors), len(vectors)))
+    for i, first in enumerate(vectors):
+        for j, second in enumerate(vectors[: i + 1][:columns]):
+            if first is not None and second is not None:
+                gram[i, j] = kernels.inner_product(first, second)
+    return gram
