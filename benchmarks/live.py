@@ -22,7 +22,8 @@ from checkpoints import write_checkpoints
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from maet_core.generation import Decoding, Speaker, stream
+from maet_core.conversation import Decoding, Speaker
+from maet_core.generation import stream
 from maet_core.live import LiveModel
 from maet_core.progress import each, threads
 from maet_core.recipe import Recipe

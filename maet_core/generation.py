@@ -11,7 +11,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,62 +24,14 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
+from maet_core.conversation import Answer, Decoding, Speaker
 from maet_core.errors import Cancelled, InputError
 
 _log = logging.getLogger(__name__)
 POLL_SECONDS = 0.05
 BUSY_SECONDS = 0.5  # who waits longer for a model is told so
 JOIN_SECONDS = 2.0
-MOST_NEW_TOKENS = 4096
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How the next token is chosen; temperature 0 is greedy decoding."""
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_new_tokens <= MOST_NEW_TOKENS:
-            raise InputError(f"max_new_tokens: found {self.max_new_tokens}, expected 1 to {MOST_NEW_TOKENS}")
-        if not 0 <= self.temperature <= 5:
-            raise InputError(f"temperature: found {self.temperature}, expected 0 to 5")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p: found {self.top_p}, expected more than 0 and at most 1")
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """A model that answers. `hold()` is entered for the whole answer, so that nobody moves the weights during it."""
-
-    label: str
-    model: Any
-    tokenizer: Any
-    hold: Callable[[], AbstractContextManager] = nullcontext
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model has said so far. `finished` is empty while it speaks; then `end`, `length`, `stopped` or `error`.
-
-    `waiting`: somebody else's answer is running on this model, and this one has not begun.
-    """
-
-    label: str
-    text: str = ""
-    tokens: int = 0
-    seconds: float = 0.0
-    finished: str = ""
-    error: str = ""
-    waiting: bool = False
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds if self.seconds else 0.0
 
 
 def stream(

@@ -11,6 +11,7 @@ import torch
 
 from maet_core.checkpoints import Checkpoint
 from maet_core.importance import KeyNeurons, locate
+from maet_core.progress import Progress, tell
 from maet_core.ranking import largest
 from maet_core.resident import Slot, parameter_slots
 
@@ -41,13 +42,14 @@ def scaled(model: torch.nn.Module, base: Checkpoint, keys: KeyNeurons, factor: f
             flat[mask.to(flat.device)] = before
 
 
-def random_like(keys: KeyNeurons, seed: int = 0) -> KeyNeurons:
+def random_like(keys: KeyNeurons, seed: int = 0, progress: Progress | None = None) -> KeyNeurons:
     """The control: as many random neurons in every tensor as `keys` has there."""
     base = keys.scores.base
     include = [name for name in keys.scores.shapes if name not in set(base.anatomy.default_neurons())]
     scores = locate("random", base, None, keys.scores.granularity, seed, include)
     cuts, counts = {}, {}
-    for name, shape in keys.scores.shapes.items():
+    for position, (name, shape) in enumerate(keys.scores.shapes.items()):
+        tell(progress, None, "drawing the random control", position, len(keys.scores.shapes))
         found = largest({name: prod(shape)}, keys.counts[name], scores.array)
         cuts |= found[0]
         counts |= found[1]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from maet_core.dtypes import as_numpy, as_torch, code_of
-from maet_core.errors import InputError
+from maet_core.errors import Cancelled, InputError
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.key_slices import KeySlice, Row, coefficients_of, key_slice, rows_of
@@ -19,7 +19,7 @@ from maet_core.memory import available_bytes
 from maet_core.merging.combine import LARGE_STEP, Combiner, in_float32
 from maet_core.merging.plan import Addend, MergePlan, plan_merge
 from maet_core.methods import METHODS
-from maet_core.progress import each
+from maet_core.progress import Progress, each, tell
 from maet_core.recipe import Recipe
 from maet_core.resident import load_model, load_tokenizer, parameter_slots
 from maet_core.selection import Measured, Selection, measure
@@ -49,8 +49,16 @@ class LiveModel:
     the rest is read again at every change. A coefficient that acts on key neurons alone moves these alone.
     """
 
-    def __init__(self, sources: Sources, device: str = "cpu", budget_bytes: int | None = None):
+    def __init__(
+        self,
+        sources: Sources,
+        device: str = "cpu",
+        budget_bytes: int | None = None,
+        measured: Measured | None = None,
+        progress: Progress | None = None,
+    ):
         self.lock = threading.RLock()
+        tell(progress, None, "opening the model", 0, 1)
         self.sources = sources
         self.model = load_model(sources.base, device)
         self.tokenizer = load_tokenizer(sources.base)
@@ -62,10 +70,10 @@ class LiveModel:
         self._plan: MergePlan | None = None
         self._slices: dict[_SliceKey, KeySlice | None] = {}
         self._room = available_bytes() // 2 if budget_bytes is None else budget_bytes
-        self._hold()
-        self.apply(sources.recipe)
+        self._hold(progress)
+        self.apply(sources.recipe, measured, progress)
         if device == "cpu":  # before the first γ asks for them
-            self._make_slices(sources, _possible_slices(sources, self._parameters))
+            self._make_slices(sources, _possible_slices(sources, self._parameters), progress)
 
     @property
     def recipe(self) -> Recipe:
@@ -76,17 +84,21 @@ class LiveModel:
         """T_i of every ability; None where it cannot change the weights."""
         return self._plan.selections
 
-    def apply(self, recipe: Recipe) -> Changed:
+    def apply(self, recipe: Recipe, measured: Measured | None = None, progress: Progress | None = None) -> Changed:
         """Makes the weights those of `recipe`, which must name the same models.
 
-        Raises InputError for a recipe that cannot be followed, RecipeError for other models; the weights are then as before.
+        `measured` saves measuring similarities again where key neurons have changed. Raises InputError for a recipe that cannot be
+        followed, RecipeError for other models; the weights are then as before. `progress` may raise Cancelled: the weights are then
+        of no use until the next `apply`, which finds out what to compute again.
         """
         started = time.monotonic()
         with self.lock, torch.no_grad():
             sources = self.sources.with_coefficients(recipe)
-            plan = plan_merge(sources, self._measure(sources))
+            plan = plan_merge(sources, self._measure(sources, measured, progress))
             try:
-                changed = self._rewrite(plan, started)
+                changed = self._rewrite(plan, started, progress)
+            except Cancelled:
+                raise
             except Exception:
                 if self._plan is not None:
                     self._rewrite(self._plan, started)
@@ -95,30 +107,34 @@ class LiveModel:
             self._drop_slices(sources)
             return changed
 
-    def _measure(self, sources: Sources) -> Measured:
+    def _measure(self, sources: Sources, measured: Measured | None, progress: Progress | None) -> Measured:
         """Similarities of the open models; measured once, and again when key neurons change."""
-        if self._measured is None or _key_neurons(self._measured.sources) != _key_neurons(sources):
-            self._measured = measure(sources)
+        if measured is not None:
+            self._measured = measured
+        elif self._measured is None or _key_neurons(self._measured.sources) != _key_neurons(sources):
+            self._measured = measure(sources, progress)
         return self._measured
 
-    def _hold(self) -> None:
-        for file in self.sources.files:
+    def _hold(self, progress: Progress | None) -> None:
+        for position, file in enumerate(self.sources.files):
+            tell(progress, None, "reading what is added", position, len(self.sources.files))
             if file.nbytes <= self._room:
                 file.hold()
                 self._room -= file.nbytes
 
-    def _rewrite(self, plan: MergePlan, started: float) -> Changed:
+    def _rewrite(self, plan: MergePlan, started: float, progress: Progress | None = None) -> Changed:
         addends = {name: plan.addends(name) for name in self._parameters}
         stale = [name for name in addends if not _same(addends[name], self._addends.get(name, []))]
-        sliced = self._slices_for(plan, {name: addends[name] for name in stale})
+        sliced = self._slices_for(plan, {name: addends[name] for name in stale}, progress)
         blocks = []
         for name in stale:
             self._addends[name] = None  # should the next lines fail, the tensor is computed again
             size = 0 if name in sliced else self._parameters[name].numel()
             blocks += [(name, i, min(i + LARGE_STEP, size)) for i in range(0, size, LARGE_STEP)]
-        moved = sum(each(blocks, self._block_writer(plan), "following"))
+        moved = sum(each(blocks, self._block_writer(plan), "moving the weights", progress))
+        slices = list(sliced.items())
         moved += sum(
-            each(list(sliced.items()), lambda item: self._write_slices(plan, *item, addends[item[0]]), "following")
+            each(slices, lambda item: self._write_slices(plan, *item, addends[item[0]]), "moving the weights", progress)
         )
         self._addends |= {name: addends[name] for name in stale}
         return Changed(len(stale), moved, time.monotonic() - started)
@@ -135,7 +151,9 @@ class LiveModel:
 
         return write
 
-    def _slices_for(self, plan: MergePlan, addends: dict[str, list]) -> dict[str, list[KeySlice]]:
+    def _slices_for(
+        self, plan: MergePlan, addends: dict[str, list], progress: Progress | None
+    ) -> dict[str, list[KeySlice]]:
         """The slices that take tensors from their present addends to the given ones; a tensor without them needs a whole pass."""
         moved: dict[str, list[_SliceKey]] = {}
         for name in addends if plan.method.linear else ():
@@ -149,14 +167,14 @@ class LiveModel:
             keys = {keys for (_, keys), was, becomes in zip(rows, old, new, strict=True) if was != becomes}
             if None not in keys:
                 moved[name] = [(name, key, tuple(rows)) for key in keys]
-        self._make_slices(plan.sources, [key for keys in moved.values() for key in keys])
+        self._make_slices(plan.sources, [key for keys in moved.values() for key in keys], progress)
         return {
             name: [self._slices[key] for key in keys]
             for name, keys in moved.items()
             if all(map(self._slices.get, keys))
         }
 
-    def _make_slices(self, sources: Sources, wanted: list[_SliceKey]) -> None:
+    def _make_slices(self, sources: Sources, wanted: list[_SliceKey], progress: Progress | None) -> None:
         """Those that are not there yet, as far as there is room."""
         missing, before = [], self._room
         for name, keys, rows in wanted:
@@ -164,7 +182,11 @@ class LiveModel:
             if (name, keys, rows) not in self._slices and most <= self._room:
                 missing.append((name, keys, rows))
                 self._room -= most
-        made = each(missing, lambda key: key_slice(sources, *key), "reading")
+        try:
+            made = each(missing, lambda key: key_slice(sources, *key), "reading key neurons", progress)
+        except BaseException:
+            self._room = before
+            raise
         self._room = before - sum(part.nbytes for part in made if part)
         self._slices |= dict(zip(missing, made, strict=True))
 

@@ -19,7 +19,7 @@ from maet_core.memory import available_bytes
 from maet_core.merging.combine import Combiner
 from maet_core.merging.plan import Addend, MergePlan, plan_merge
 from maet_core.merging.vectors import WeightedVector
-from maet_core.progress import each
+from maet_core.progress import Progress, each
 from maet_core.recipe import Recipe
 from maet_core.resident import Slot, parameter_slots
 from maet_core.selection import Measured
@@ -48,7 +48,9 @@ class Variants:
         self._made: WeakValueDictionary[tuple, torch.nn.Parameter] = WeakValueDictionary()
         self._lock = threading.Lock()
 
-    def model(self, recipe: Recipe, measured: Measured | None = None) -> torch.nn.Module:
+    def model(
+        self, recipe: Recipe, measured: Measured | None = None, progress: Progress | None = None
+    ) -> torch.nn.Module:
         """The model of `recipe`, bit for bit what a merge gives; the last `MOST_MODELS` that were asked for are kept.
 
         `measured` saves measuring similarities where the recipe needs them. Raises RecipeError for a recipe of other models,
@@ -59,11 +61,11 @@ class Variants:
             if key not in self._models:
                 while len(self._models) >= MOST_MODELS:
                     self._models.popitem(last=False)
-                self._models[key] = self._build(plan_merge(self.sources.with_coefficients(recipe), measured))
+                self._models[key] = self._build(plan_merge(self.sources.with_coefficients(recipe), measured), progress)
             self._models.move_to_end(key)
             return self._models[key]
 
-    def _build(self, plan: MergePlan) -> torch.nn.Module:
+    def _build(self, plan: MergePlan, progress: Progress | None) -> torch.nn.Module:
         own = list(self.base_model.parameters())
         wanted = {id(old): self._recipe_of(plan, old) for old in own}
         new = {id(old): self._made.get(wanted[id(old)]) if wanted[id(old)] else old for old in own}
@@ -76,7 +78,7 @@ class Variants:
                 scratch.combiner = Combiner(plan)
             return self._computed(scratch.combiner, old)
 
-        for old, made in zip(missing, each(missing, compute, "merging"), strict=True):
+        for old, made in zip(missing, each(missing, compute, "merging", progress), strict=True):
             new[id(old)] = self._made[wanted[id(old)]] = made
         return _copy_with(self.base_model, new)
 

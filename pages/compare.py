@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from maet_core.studio import answers, batch, blind, decoding, exports, limits, questions, shell, slots, state
+from maet_core.studio import answers, batch, blind, decoding, exports, limits, questions, shell, slots, state, waiting
 
 shell.guard()
 
@@ -25,6 +25,7 @@ def choose_slots(recipe) -> list[slots.Slot]:
 
 def begin() -> None:
     state.acted()
+    waiting.begin_again()
     st.session_state["_compare_ask"] = True
 
 

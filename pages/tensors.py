@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from maet_core.recipe import Recipe
-from maet_core.studio import cells, charts, files, resources, shell, state
+from maet_core.studio import cells, charts, files, in_memory, shell, state
 from maet_core.studio.heatmap import heatmap
 from maet_core.studio.slider import settled, slider
 
@@ -138,7 +138,7 @@ def hand_patterns(recipe: Recipe, ability: str) -> None:
     def take(side: str, text: str) -> None:
         patterns = [line.strip() for line in text.splitlines() if line.strip()]
         wanted = state.recipe().with_value(f"{field}.{side}", patterns)
-        resources.measured(wanted).select(wanted)  # a pattern that matches nothing is refused here
+        in_memory.measured(wanted).select(wanted)  # a pattern that matches nothing is refused here
         change(wanted)
 
     with st.expander("Changes by hand as patterns"):
@@ -201,7 +201,7 @@ if recipe.method.name != "maet":
     st.stop()
 
 k2_slider(recipe, ability)
-measured = resources.measured(recipe)
+measured = in_memory.measured(recipe)
 selection = measured.select(recipe)[ability]
 if not selection.rows:
     st.info("R(A) is zero everywhere: there is nothing to select. Move α or β on the Merge page.")

@@ -7,12 +7,12 @@ import torch
 import transformers
 from small_workspace import byte_tokenizer, config
 
+from maet_core.conversation import Decoding
 from maet_core.errors import Cancelled
 from maet_core.evaluation.engine import answer
 from maet_core.evaluation.likelihood import choose
 from maet_core.evaluation.prompts import Protocol, build_prompt, stop_texts
 from maet_core.evaluation.tasks import load_task
-from maet_core.generation import Decoding
 
 DEMO = Path(__file__).parents[1] / "assets" / "demo" / "models"
 PROMPTS = ["A", "Q: how many?\nA:", "আশার 3টি আম", "a much longer question than the others, with many words in it"]

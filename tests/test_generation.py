@@ -9,8 +9,9 @@ import torch
 import transformers
 from small_workspace import byte_tokenizer, config
 
+from maet_core.conversation import Decoding, Speaker
 from maet_core.errors import InputError
-from maet_core.generation import Decoding, Sampler, Speaker, generate, stream
+from maet_core.generation import Sampler, generate, stream
 
 BENGALI = "তার কয়টি আম আছে?"
 

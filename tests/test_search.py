@@ -5,13 +5,13 @@ import json
 import pytest
 from small_workspace import build_workspace
 
+from maet_core.conversation import Decoding
 from maet_core.errors import Cancelled, InputError, OutputError
 from maet_core.evaluation.engine import answer
 from maet_core.evaluation.prompts import Protocol, build_prompt
 from maet_core.evaluation.results import alone
 from maet_core.evaluation.run import Ask
 from maet_core.evaluation.tasks import load_task
-from maet_core.generation import Decoding
 from maet_core.recipe import Recipe
 from maet_core.search.asker import Asker
 from maet_core.search.axes import Span, apply_settings, base_settings, grid, parse_span, parse_values

@@ -43,7 +43,8 @@ def generate(
     as_json: bool,
 ) -> None:
     """Answers PROMPT with MODEL: a model, or a recipe, which is then merged in memory and not written anywhere."""
-    from maet_core.generation import Decoding, stream
+    from maet_core.conversation import Decoding
+    from maet_core.generation import stream
 
     speaker = _speaker(model, device)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
@@ -63,7 +64,7 @@ def generate(
 
 def _speaker(model: str, device: str):
     from maet_core.checkpoints import Checkpoint
-    from maet_core.generation import Speaker
+    from maet_core.conversation import Speaker
     from maet_core.live import LiveModel
     from maet_core.merging.run import choose_device
     from maet_core.recipe import Recipe

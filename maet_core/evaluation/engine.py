@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from maet_core.conversation import Decoding
 from maet_core.errors import Cancelled, InputError
-from maet_core.generation import Decoding, Sampler, end_tokens, generation_settings
+from maet_core.generation import Sampler, end_tokens, generation_settings
 from maet_core.progress import Halted, Progress, tell
 
 CLOSE_CALL = 2e-3  # float32 logits of padded and unpadded rows differ by some 1e-5

@@ -10,6 +10,7 @@ from typing import Any
 
 import xxhash
 
+from maet_core.conversation import Decoding
 from maet_core.corpora import read_corpus
 from maet_core.errors import InputError, OutputError
 from maet_core.evaluation import engine, likelihood
@@ -20,7 +21,6 @@ from maet_core.evaluation.questions import Question
 from maet_core.evaluation.results import Cell, Evaluation, Journal, TextLoss, alone, cell_name, write_table
 from maet_core.evaluation.subjects import Subject
 from maet_core.evaluation.tasks import Task
-from maet_core.generation import Decoding
 from maet_core.inspection.losses import answer_losses
 from maet_core.progress import Halted, Progress, tell
 

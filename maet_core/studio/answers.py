@@ -6,19 +6,16 @@ import html
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from maet_core.conversation import Answer, Decoding
 from maet_core.errors import InputError
 from maet_core.evaluation import is_right, stated
 from maet_core.evaluation.questions import Question
-from maet_core.studio import limits
+from maet_core.studio import limits, waiting
 from maet_core.studio.questions import lang
 from maet_core.studio.slots import Slot
-
-if TYPE_CHECKING:
-    from maet_core.generation import Answer, Decoding
 
 ENOUGH_FOR_SPEED = 8
 READING_SECONDS = 0.4
@@ -40,7 +37,7 @@ def panel(
 
     What was said is kept as it comes, so that Stop, or any other interruption, loses nothing; it is returned by label. `veiled`
     are headings that stand for the slots' own; what could sway a vote or give a model away is hidden with them: whether the
-    answer is right, its length and speed, and which model had to wait. `to_read` is called once, when there is something to read: all
+    answer is right, its length and speed, and which model had to wait. So these answers come together, when all are there. `to_read` is called once, when there is something to read: all
     has been said, or the words of every slot have been growing for a moment.
     """
     signature = _signature(slots, question, decoding)
@@ -61,19 +58,29 @@ def panel(
         with column.container(border=True):
             st.html(f"<div class='maet-slot'><b>{html.escape(label)}</b> <span>{html.escape(note)}</span></div>")
             places[slot.label] = st.empty()
-    for label, place in places.items():
-        if ask and (earlier := store["before"].get(label)):
-            _draw(place, earlier, question, outdated=True)
-        else:
-            _draw(place, store["answers"].get(label), question, running=ask, outdated=not current, veiled=bool(veiled))
-    if ask:
-        for answer in said(slots, question, decoding):
+
+    def draw_all(running: bool) -> None:
+        open_ = not veiled or _all_finished(store["answers"], slots)
+        for label, place in places.items():
+            answer = store["answers"].get(label) if open_ else None
+            _draw(place, answer, question, running=running, outdated=not current, veiled=bool(veiled))
+
+    draw_all(running=ask)
+    for label in places.keys() & store["before"].keys() if ask else ():
+        _draw(places[label], store["before"][label], question, outdated=True)
+    try:
+        for answer in said(slots, question, decoding) if ask else ():
             store["answers"][answer.label] = answer
-            if answer.text or answer.finished or answer.waiting or answer.label not in store["before"]:
-                _draw(places[answer.label], answer, question, running=True, veiled=bool(veiled))
+            if veiled:
+                if _all_finished(store["answers"], slots):
+                    draw_all(running=False)
+            elif answer.text or answer.finished or answer.waiting or answer.label not in store["before"]:
+                _draw(places[answer.label], answer, question, running=True)
             if to_read and _is_to_read(store["answers"], slots):
                 to_read()
                 to_read = None
+    except waiting.NotThere:
+        draw_all(running=False)
     if to_read:
         to_read()
     return store["answers"] if current else {}
@@ -96,7 +103,6 @@ def panel_auto(key: str, slots: list[Slot], question: Question, to_read: Callabl
 
     With `to_read`, for what a slider moves, the answer before stays, faded, until the new one has words.
     """
-    from maet_core.generation import Decoding
 
     decoding = Decoding(max_new_tokens=96)
     panel(key, slots, question, decoding, ask=not is_answered(key, slots, question, decoding), to_read=to_read)
@@ -107,13 +113,15 @@ def is_answered(key: str, slots: list[Slot], question: Question, decoding: Decod
     store = st.session_state.get("_answers", {}).get(key)
     if store is None or store["signature"] != _signature(slots, question, decoding):
         return False
-    return all((answer := store["answers"].get(slot.label)) and answer.finished for slot in slots)
+    return _all_finished(store["answers"], slots)
+
+
+def _all_finished(answers: dict[str, Answer], slots: list[Slot]) -> bool:
+    return all((answer := answers.get(slot.label)) and answer.finished for slot in slots)
 
 
 def said(slots: list[Slot], question: Question, decoding: Decoding):
     """What all slots say, as it comes; ending the iteration stops them. Raises Busy, and InputError for a question too long."""
-    from maet_core.generation import stream
-
     most = limits.current().question_characters
     if len(question.question) > most:
         raise InputError(
@@ -121,6 +129,8 @@ def said(slots: list[Slot], question: Question, decoding: Decoding):
         )
     with limits.a_place():
         speakers = [replace(slot.speaker(), label=slot.label) for slot in slots]
+        from maet_core.generation import stream  # torch is there by now
+
         with closing(stream(speakers, question.prompt, decoding)) as coming:
             yield from coming
 
@@ -146,7 +156,9 @@ def _draw(
 ) -> None:
     if answer is None or answer.waiting:
         text = "Getting ready …" if running else "Not asked yet."
-        if answer and not veiled:  # only the merged model can be busy
+        if veiled and running:
+            text = "Being written. The answers are shown together."
+        elif answer:  # only the merged model can be busy
             text = "This model is busy with another answer; yours comes next."
         place.html(f"<div class='maet-answer waiting'>{text}</div><div class='maet-foot'>&nbsp;</div>")
         return

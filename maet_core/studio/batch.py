@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from maet_core.conversation import Answer, Decoding
 from maet_core.evaluation.questions import Question
 from maet_core.evaluation.statistics import wilson
 from maet_core.studio import answers, charts, exports, filling, limits, state
 from maet_core.studio.questions import lang
 from maet_core.studio.slots import Slot
-
-if TYPE_CHECKING:
-    from maet_core.generation import Answer, Decoding
 
 QUESTIONS = 20
 _NAME = "many"

@@ -6,19 +6,16 @@ import random
 import secrets
 from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
 
+from maet_core.conversation import Answer, Decoding
 from maet_core.evaluation.questions import Question
 from maet_core.evaluation.statistics import wilson
 from maet_core.notebook import Notebook
 from maet_core.studio import files, questions, resources, shell
 from maet_core.studio.slots import Slot
-
-if TYPE_CHECKING:
-    from maet_core.generation import Answer, Decoding
 
 LETTERS = "ABCD"
 EQUAL, NONE = "equal", "none"

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import streamlit as st
 
+from maet_core.conversation import Decoding
 from maet_core.studio import limits, state
-
-if TYPE_CHECKING:
-    from maet_core.generation import Decoding
 
 # name in the view: lowest, highest, default, step
 _SETTINGS = {"length": (1, 1024, 96, 16), "temperature": (0.0, 2.0, 0.0, 0.1), "seed": (0, 2**31 - 1, 0, 1)}
 
 
 def choose_decoding(key: str) -> Decoding:
-    from maet_core.generation import Decoding
 
     length, heat, seed = (_setting(name) for name in _SETTINGS)
     kind = "greedy" if heat == 0 else f"temperature {heat:g}, seed {seed}"

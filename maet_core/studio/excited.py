@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from maet_core.inspection.directions import GATED
-from maet_core.studio import resources, waiting
+from maet_core.studio import in_memory, resources, waiting
 from maet_core.studio.texts import Texts, pairs
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def examples(
     from maet_core.inspection.excitation import excitations, trace
 
     base = resources.model_entry(path).checkpoint
-    speaker = resources.speaker(path, "")
+    speaker = in_memory.speaker(path, "")
     module = "down_proj" if unit.module in GATED else unit.module
     special = frozenset(speaker.tokenizer.all_special_ids)
     written = [prompt + answer for prompt, answer in pairs(texts, count)]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import streamlit as st
 
+from maet_core.conversation import Answer, Decoding
 from maet_core.evaluation.questions import Question
 from maet_core.studio import answers, files
 from maet_core.studio.slots import Slot
-
-if TYPE_CHECKING:
-    from maet_core.generation import Answer, Decoding
 
 
 def record(slot: Slot, question: Question, decoding: Decoding, answer: Answer) -> dict:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
-from maet_core.studio import state
-
-if TYPE_CHECKING:
-    from maet_core.generation import Answer
+from maet_core.conversation import Answer
+from maet_core.studio import state, waiting
 
 
 @dataclass
@@ -32,6 +30,7 @@ class Filling:
     def start(self) -> None:
         """A callback."""
         state.acted()
+        waiting.begin_again()
         self.running = True
 
     def stop(self) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from maet_core.conversation import Answer, Decoding
 from maet_core.evaluation import stated
 from maet_core.evaluation.questions import Question
 from maet_core.recipe import Recipe
 from maet_core.studio import answers, filling, limits, shell, state
 from maet_core.studio.slots import merged_slot
-
-if TYPE_CHECKING:
-    from maet_core.generation import Answer
 
 LOWEST, HIGHEST = -10.0, 10.0
 _VIEW = "grid"
@@ -54,7 +50,6 @@ def section(recipe: Recipe, question: Question | None) -> None:
 
 
 def _fill(plain: Recipe, field: str, cells: list, work: filling.Filling, question: Question, redraw) -> None:
-    from maet_core.generation import Decoding
 
     redraw()
     for gamma, eta in cells:

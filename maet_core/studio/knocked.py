@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from maet_core.conversation import Speaker
 from maet_core.recipe import Recipe
-from maet_core.studio import answers, resources, waiting
+from maet_core.studio import answers, in_memory, resources, waiting
 from maet_core.workspace import short_name
 
 if TYPE_CHECKING:
@@ -60,10 +61,10 @@ def losses(recipe: Recipe, setting: Setting, factor: float, pairs: list, sample:
     """Loss of the answers while the setting's neurons are scaled; None after a Stop. `sample` tells the texts from others."""
     from maet_core.inspection.losses import answer_losses
 
-    resident = resources.live(recipe)
+    resident, hold = in_memory.live(recipe), _scaled(recipe, setting.keys, factor)
 
     def work(progress) -> Losses:
-        with waiting.held(resident.lock, progress), _scaled(recipe, setting.keys, factor)():
+        with waiting.held(resident.lock, progress), hold():
             return answer_losses(resident.model, resident.tokenizer, pairs, progress=progress)
 
     return waiting.result(_LOSS, _signature(recipe, setting, factor, sample), work, f"Taking the loss: {setting.label}")
@@ -80,10 +81,9 @@ def _signature(recipe: Recipe, setting: Setting, factor: float, sample: tuple) -
 
 def slot(recipe: Recipe, setting: Setting, factor: float) -> answers.Slot:
     """A column of the answers' panel."""
-    from maet_core.generation import Speaker
 
     def speaker() -> Speaker:
-        resident = resources.live(recipe)
+        resident = in_memory.live(recipe)
         return Speaker(setting.label, resident.model, resident.tokenizer, _scaled(recipe, setting.keys, factor))
 
     note = "nothing is scaled" if setting.keys is None else f"{setting.keys.count:,} neurons × {factor:g}"
@@ -94,12 +94,11 @@ def _scaled(recipe: Recipe, keys: KeyNeurons | None, factor: float) -> Callable:
     """A context in which the shared model is the recipe's, with these neurons scaled, and nobody else's."""
     from maet_core.knockout import scaled
 
-    resident = resources.live(recipe)
+    resident, following = in_memory.live(recipe), in_memory.following(recipe)
 
     @contextmanager
     def hold():
-        with resident.lock:
-            resident.apply(recipe)
+        with following():
             if keys is None:
                 yield
                 return

@@ -1,16 +1,13 @@
-"""What is opened once and shared by everybody on this server: the workspace, weights, similarities, scores, models.
+"""What is opened once and shared by everybody on this server: the workspace, its questions, the files that a recipe names.
 
-Every entry is keyed by what it is made from, file times included, so a replaced checkpoint is opened again. Torch and
-transformers are imported when the first weight is wanted: the pages that need none open at once.
+Every entry is keyed by what it is made from, file times included, so a replaced checkpoint is opened again. The models that answer
+are in `in_memory`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,19 +17,13 @@ from maet_core.studio import limits
 
 if TYPE_CHECKING:
     from maet_core.evaluation.questions import Question
-    from maet_core.generation import Speaker
-    from maet_core.live import LiveModel
     from maet_core.recipe import Recipe
-    from maet_core.selection import Measured
     from maet_core.sources import Sources
-    from maet_core.variants import Variants
     from maet_core.workspace import Entry, Workspace
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEMO_ASSETS = PROJECT / "assets" / "demo"
 IDENTITY_BYTES = 1 << 28
-
-_importing = threading.Lock()
 
 
 def workspace() -> Workspace:
@@ -86,57 +77,6 @@ def opened(recipe: Recipe) -> Sources:
     return _opened(str(workspace().path), _structure(recipe), _stamps(recipe))
 
 
-def measured(recipe: Recipe) -> Measured:
-    """Similarities for any coefficients; measured again only when models or key neurons change."""
-    rules = tuple((name, ability.key_neurons) for name, ability in recipe.abilities.items())
-    return _measured(str(workspace().path), _structure(recipe), _stamps(recipe), rules, recipe)
-
-
-def live(recipe: Recipe) -> LiveModel:
-    """The resident model for the recipe's sources; its weights are those of whoever asked last."""
-    return _live(str(workspace().path), _structure(recipe), _stamps(recipe), recipe)
-
-
-def live_speaker(recipe: Recipe, label: str) -> Speaker:
-    """The merged model as it is under `recipe`: the weights are set when it starts to answer, and stay until it has ended."""
-    from maet_core.generation import Speaker
-
-    resident = live(recipe)
-
-    @contextmanager
-    def hold() -> Iterator[None]:
-        with resident.lock:
-            resident.apply(recipe)
-            yield
-
-    return Speaker(label, resident.model, resident.tokenizer, hold)
-
-
-def variant_speaker(recipe: Recipe, label: str) -> Speaker:
-    """The model of `recipe` beside those of other recipes, which share with it what they have in common; nobody changes it.
-
-    Where memory does not suffice for one more it is the live model that answers, when its turn has come.
-    """
-    from maet_core.generation import Speaker
-    from maet_core.merging.plan import needs_similarity
-    from maet_core.variants import NoRoom
-
-    pool = _variants(str(workspace().path), _structure(recipe), _stamps(recipe), recipe)
-    try:
-        model = pool.model(recipe, measured(recipe) if needs_similarity(recipe) else None)
-    except NoRoom:
-        return live_speaker(recipe, label)
-    return Speaker(label, model, speaker(recipe.base, label).tokenizer)
-
-
-def speaker(path: str, label: str) -> Speaker:
-    """A checkpoint of the workspace as it is on disk."""
-    from maet_core.generation import Speaker
-
-    model, tokenizer = _model(str(workspace().path), path, _stamp(path))
-    return Speaker(label, model, tokenizer)
-
-
 def fingerprint(recipe: Recipe) -> tuple:
     """What the opened models depend on: equal as long as the same files, unchanged, are named."""
     return str(workspace().path), _structure(recipe), _stamps(recipe)
@@ -182,40 +122,6 @@ def _opened(path: str, structure: str, stamps: tuple) -> Sources:
     from maet_core.sources import Sources
 
     return Sources.open(Recipe.model_validate_json(structure), path)
-
-
-@st.cache_resource(show_spinner="Comparing what the ability and the languages changed …", max_entries=8)
-def _measured(path: str, structure: str, stamps: tuple, rules: tuple, _recipe: Recipe) -> Measured:
-    from maet_core.selection import measure
-
-    return measure(sources(_recipe))
-
-
-# Who asks for a model says on the screen that it is on its way.
-@st.cache_resource(show_spinner=False, max_entries=1)
-def _live(path: str, structure: str, stamps: tuple, _recipe: Recipe) -> LiveModel:
-    with _importing:
-        from maet_core.live import LiveModel
-
-    return LiveModel(sources(_recipe))
-
-
-@st.cache_resource(show_spinner=False, max_entries=1)
-def _variants(path: str, structure: str, stamps: tuple, _recipe: Recipe) -> Variants:
-    with _importing:
-        from maet_core.variants import Variants
-
-    return Variants(opened(_recipe), speaker(_recipe.base, "").model)
-
-
-@st.cache_resource(show_spinner=False, max_entries=4)
-def _model(path: str, relative: str, stamp: tuple) -> tuple:
-    with _importing:
-        from maet_core.resident import load_model, load_tokenizer
-    from maet_core.checkpoints import Checkpoint
-
-    checkpoint = Checkpoint.open(workspace().resolve(relative))
-    return load_model(checkpoint), load_tokenizer(checkpoint)
 
 
 def _structure(recipe: Recipe) -> str:

@@ -159,8 +159,16 @@ def overlaps(sets: tuple[KeyNeurons, ...]) -> dict[tuple[int, int], Overlap] | N
 
 
 def control(keys: KeyNeurons) -> KeyNeurons:
-    """As many random neurons in every tensor."""
-    return _control(id(keys), keys)[0]
+    """As many random neurons in every tensor; after a Stop the page ends here."""
+    from maet_core.knockout import random_like
+
+    return _once(
+        "neurons-control",
+        _Identity(keys),
+        lambda progress: random_like(keys, progress=progress),
+        "Drawing the random control",
+        is_quick(keys.scores),
+    )
 
 
 def _method(recipe: Recipe, origin: str, rule: KeyNeuronRule) -> tuple[str, str]:
@@ -193,13 +201,6 @@ def _unit_table(identity: int, module: str, layer: int | None, _keys: KeyNeurons
     from maet_core import importance
 
     return importance.unit_table(_keys, layer, module), _keys
-
-
-@st.cache_resource(show_spinner="Drawing the control …", max_entries=8)
-def _control(identity: int, _keys: KeyNeurons) -> tuple[KeyNeurons, KeyNeurons]:
-    from maet_core.knockout import random_like
-
-    return random_like(_keys), _keys
 
 
 @st.cache_resource(show_spinner="Reading importance scores …", max_entries=12)

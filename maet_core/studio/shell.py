@@ -13,7 +13,7 @@ import streamlit as st
 import streamlit.components.v1 as components
 
 from maet_core.errors import MaetError
-from maet_core.studio import limits, resources, state
+from maet_core.studio import limits, resources, state, waiting
 
 _INSIDE = "_inside_the_shell"
 _log = logging.getLogger(__name__)
@@ -104,6 +104,8 @@ class calmly:
     def __exit__(self, kind, error, trace) -> bool:
         if not isinstance(error, Exception):
             return False
+        if isinstance(error, waiting.NotThere):
+            return True
         if isinstance(error, MaetError):
             st.error(str(error), icon=":material/error:")
             return True

@@ -6,15 +6,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from maet_core.conversation import Speaker
 from maet_core.presets import languages_only, task_vector
 from maet_core.recipe import Recipe
-from maet_core.studio import resources
+from maet_core.studio import in_memory, resources
 from maet_core.workspace import short_name
-
-if TYPE_CHECKING:
-    from maet_core.generation import Speaker
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,17 @@ def base_slot(recipe: Recipe) -> Slot:
 
 def checkpoint_slot(path: str, label: str = "") -> Slot:
     label = label or short_name(path)
-    return Slot(label, path, path, lambda: resources.speaker(path, label))
+    return Slot(label, path, path, lambda: in_memory.speaker(path, label))
 
 
 def merged_slot(recipe: Recipe) -> Slot:
     """The one model in memory that follows the sliders."""
-    return Slot("Merged", _parts(recipe), recipe, lambda: resources.live_speaker(recipe, "Merged"))
+    return Slot("Merged", _parts(recipe), recipe, lambda: in_memory.live_speaker(recipe, "Merged"))
 
 
 def variant_slot(recipe: Recipe, label: str, note: str = "") -> Slot:
     """A model of its own, beside others of the same recipe's models."""
-    return Slot(label, note or _parts(recipe), recipe, lambda: resources.variant_speaker(recipe, label))
+    return Slot(label, note or _parts(recipe), recipe, lambda: in_memory.variant_speaker(recipe, label))
 
 
 def offered(recipe: Recipe) -> dict[str, tuple[str, Callable[[], Slot]]]:

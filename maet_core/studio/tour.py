@@ -11,7 +11,7 @@ import streamlit as st
 
 from maet_core.evaluation.questions import Question
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import answers, cells, questions, resources, scores, shell, slots, state
+from maet_core.studio import answers, cells, in_memory, questions, resources, scores, shell, slots, state
 from maet_core.studio.heatmap import heatmap
 from maet_core.studio.slider import settled, slider
 
@@ -104,7 +104,7 @@ def _tensors(recipe: Recipe, ability: str, question: Question | None) -> None:
         step=5.0,
         unit="%",
     )
-    measured = resources.measured(recipe)
+    measured = in_memory.measured(recipe)
     selection = measured.select(recipe)[ability]
     grid = cells.similarity_cells(cells.by_place(selection.rows))
     anatomy = measured.sources.base.anatomy

@@ -10,7 +10,7 @@ import streamlit as st
 
 from maet_core.errors import MaetError
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import cells, excited, limits, resources, scores, state, texts
+from maet_core.studio import cells, excited, in_memory, limits, resources, scores, state, texts
 from maet_core.studio.units import NO_EXPERT, open_unit
 from maet_core.workspace import short_name
 
@@ -137,7 +137,7 @@ def _tokens(path: str, stamp: tuple, unit: Unit) -> list[tuple]:
 
 def _directions(path: str, unit: Unit) -> None:
     found = _tokens(path, resources.stamp(path), unit)
-    tokenizer = resources.speaker(path, "").tokenizer
+    tokenizer = in_memory.speaker(path, "").tokenizer
     say = {"reads": ("reads from", "row", "embedding"), "writes": ("writes towards", "column", "unembedding")}
     for column, (module, side, _, most, least) in zip(st.columns(len(found)), found, strict=True):
         verb, line, _ = say[side]

@@ -1,40 +1,42 @@
-"""Work of a few seconds inside a page: a bar, a Stop, and a result that everybody on this server keeps in memory."""
+"""Work of a few seconds inside a page: a bar, a Stop, and a result that everybody on this server keeps in memory.
+
+`result` works in the page's own thread: it must tell its progress often, and whatever the person does next ends it. `shared` works in
+a thread of its own, for what several people wait for, or what is silent for long (a model being opened): pages come and go.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any
 
 import streamlit as st
 
+from maet_core.errors import Cancelled
 from maet_core.progress import Progress
 from maet_core.studio import limits, state
 
 MOST_RESULTS = 128
 POLL_SECONDS = 0.2
+SILENT_SECONDS = 0.4  # what is over by then shows no bar
+_STOPPED = "_stopped_"
+_beginning = threading.Lock()
 
 
 def result(key: str, signature: Any, work: Callable[[Progress], Any], what: str) -> Any | None:
     """What `work(progress)` gives; at once if anybody had it already, None after a Stop (with a button to begin again).
 
-    `signature` (hashable) says what it depends on. The work runs in the page's own thread and must tell its progress often:
-    whatever the person does next ends it there. Raises Busy where this server has no place for it now.
+    `signature` (hashable) says what it depends on. Raises Busy where this server has no place for it now.
     """
     if (found := known(key, signature)) is not None:
         return found
-    # of its own for every result: a page may wait for several, one after the other
-    place, stopped, name = st.empty(), f"_stopped_{key}", f"{key}-{hash(signature):x}"
-    if st.session_state.get(stopped) == signature:
-        with place.container():
-            st.caption(f"Stopped: {what}.")
-            st.button("Go on", key=f"{name}-go", on_click=_forget, args=(stopped,))
+    place = st.empty()
+    if _is_stopped(place, key, signature, what):
         return None
-    with place.container(horizontal=True, vertical_alignment="center"):
-        bar = st.progress(0.0, f"{what} …")
-        st.button("Stop", key=f"{name}-stop", icon=":material/stop:", on_click=_stop, args=(stopped, signature))
+    bar = _bar(place, key, signature, what)
 
     def progress(phase: str, done: int, total: int) -> None:
         bar.progress(min(done / max(total, 1), 1.0), f"{phase} …")
@@ -45,6 +47,91 @@ def result(key: str, signature: Any, work: Callable[[Progress], Any], what: str)
     return _keep(key, signature, found)
 
 
+def shared(key: str, signature: Any, work: Callable[[Progress], Any], what: str, most: int = MOST_RESULTS) -> Any:
+    """What `work(progress)` gives, made once for all who want it. Raises NotThere after a Stop (with a button to begin again).
+
+    `most` results of this key are kept. Where none is, the work halts as soon as nobody waits for it; else it goes on when a page
+    leaves, and halts when the last one that waits presses Stop. `work` must not call Streamlit: it runs in another thread.
+    """
+    if most and (found := known(key, signature)) is not None:
+        return found
+    place = st.empty()
+    if _is_stopped(place, key, signature, what):
+        raise NotThere
+    with _beginning:
+        task = _tasks().get((key, signature))
+        if task is None or task.has_failed:
+            if most:
+                _forget_all_but(key, most - 1)  # before a new model, the old one goes
+            task = _tasks()[key, signature] = Task(work, goes_on=most > 0)
+        task.waiting += 1
+    try:
+        if not task.wait(SILENT_SECONDS):
+            bar = _bar(place, key, signature, what)
+            while not task.wait(POLL_SECONDS):
+                phase, done, total = task.told
+                bar.progress(min(done / max(total, 1), 1.0), f"{phase or what} …")
+        found = task.result()
+    except Cancelled:
+        with place.container():  # by somebody else, or by a Stop that was taken back at once
+            st.caption(f"Stopped: {what}.")
+            st.button("Go on", key=_name(key, signature) + "-go", on_click=state.acted)
+        raise NotThere from None
+    finally:
+        with _beginning:
+            task.waiting -= 1
+            if task.is_over and not task.waiting:
+                _tasks().pop((key, signature), None)
+            elif not task.goes_on and not task.waiting:
+                task.halt()
+    place.empty()
+    return _keep(key, signature, found) if most else found
+
+
+class NotThere(Exception):
+    """What the page needs has been stopped, and the page says so: there is no more to tell."""
+
+
+class Task:
+    """Work in a thread of its own. `told` is its progress; `waiting` counts the pages that wait for it."""
+
+    def __init__(self, work: Callable[[Progress], Any], goes_on: bool):
+        self.goes_on, self.waiting = goes_on, 0
+        self.told = ("", 0, 1)
+        self._halted, self._future = threading.Event(), Future()
+        threading.Thread(target=self._run, args=(work,), daemon=True, name="shared-work").start()
+
+    @property
+    def is_over(self) -> bool:
+        return self._future.done()
+
+    @property
+    def has_failed(self) -> bool:
+        return self._halted.is_set() or (self.is_over and self._future.exception() is not None)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is over within that time."""
+        return bool(wait([self._future], seconds).done)
+
+    def result(self) -> Any:
+        """Raises what the work raised: Cancelled after `halt`."""
+        return self._future.result()
+
+    def halt(self) -> None:
+        self._halted.set()
+
+    def _run(self, work: Callable[[Progress], Any]) -> None:
+        try:
+            self._future.set_result(work(self._tell))
+        except BaseException as error:  # of any kind: it must reach the pages that wait, not die with the thread
+            self._future.set_exception(error)
+
+    def _tell(self, phase: str, done: int, total: int) -> None:
+        if self._halted.is_set():
+            raise Cancelled(f"stopped during: {phase}")
+        self.told = (phase, done, total)
+
+
 def at_once(key: str, signature: Any, work: Callable[[], Any]) -> Any:
     """The same for work that is over before a bar could be seen."""
     found = known(key, signature)
@@ -53,7 +140,16 @@ def at_once(key: str, signature: Any, work: Callable[[], Any]) -> Any:
 
 def known(key: str, signature: Any) -> Any | None:
     """The result if it is there already."""
-    return _results().get((key, signature))
+    kept = _results()
+    if (key, signature) in kept:
+        kept.move_to_end((key, signature))  # what nobody asks for is forgotten first
+    return kept.get((key, signature))
+
+
+def _forget_all_but(key: str, most: int) -> None:
+    names = [name for name in _results() if name[0] == key]
+    for name in names[: max(len(names) - most, 0)]:
+        _results().pop(name, None)
 
 
 def _keep(key: str, signature: Any, found: Any) -> Any:
@@ -75,14 +171,52 @@ def held(lock: threading.RLock, progress: Progress):
         lock.release()
 
 
-def _stop(name: str, signature: Any) -> None:
+def begin_again() -> None:
+    """Called where a person asks for something anew: what was stopped before may begin."""
+    for name in [name for name in st.session_state if str(name).startswith(_STOPPED)]:
+        st.session_state.pop(name)
+
+
+def _is_stopped(place, key: str, signature: Any, what: str) -> bool:
+    """Whether this person has stopped it; says so, with the way on."""
+    if st.session_state.get(_STOPPED + key) != signature:
+        return False
+    with place.container():
+        st.caption(f"Stopped: {what}.")
+        st.button("Go on", key=_name(key, signature) + "-go", on_click=_forget, args=(_STOPPED + key,))
+    return True
+
+
+def _bar(place, key: str, signature: Any, what: str):
+    with place.container(horizontal=True, vertical_alignment="center"):
+        bar = st.progress(0.0, f"{what} …")
+        name = _name(key, signature) + "-stop"
+        st.button("Stop", key=name, icon=":material/stop:", on_click=_stop, args=(key, signature))
+    return bar
+
+
+def _name(key: str, signature: Any) -> str:
+    """Of its own for every result: a page may wait for several, one after the other."""
+    return f"{key}-{hash(signature):x}"
+
+
+def _stop(key: str, signature: Any) -> None:
     state.acted()
-    st.session_state[name] = signature
+    st.session_state[_STOPPED + key] = signature
+    with _beginning:
+        task = _tasks().get((key, signature))
+        if task and not task.waiting:
+            task.halt()
 
 
 def _forget(name: str) -> None:
     state.acted()
     st.session_state.pop(name, None)
+
+
+@st.cache_resource(show_spinner=False)
+def _tasks() -> dict[tuple, Task]:
+    return {}
 
 
 @st.cache_resource(show_spinner=False)

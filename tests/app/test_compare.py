@@ -8,9 +8,9 @@ import re
 import pytest
 from page_tools import html_text, no_complaint, widget
 
+from maet_core.conversation import Answer, Decoding
 from maet_core.evaluation import is_right
 from maet_core.evaluation.questions import Question
-from maet_core.generation import Answer, Decoding
 from maet_core.studio import answers, blind, exports, files, slots
 from maet_core.studio.filling import Filling
 from maet_core.studio.slots import Slot

@@ -15,7 +15,7 @@ from maet_core.importance import locate, save_scores
 from maet_core.inspection.overlap import expected_jaccard
 from maet_core.live import LiveModel
 from maet_core.sources import Sources
-from maet_core.studio import cells, charts, files, key_sets, knocked, resources, scores
+from maet_core.studio import cells, charts, files, in_memory, key_sets, knocked, scores
 
 CELL = json.dumps(["down_proj", "1"])
 
@@ -163,7 +163,7 @@ def test_knock_out_tells_loss_and_answers_and_leaves_the_shared_model_as_it_was(
     test = app("neurons", look=json.dumps("knock"), texts=json.dumps("task:en"))
     no_complaint(test)
     recipe = recipe_of(test)
-    live = resources.live(recipe)
+    live = in_memory.live(recipe)
     assert set(test.session_state["_answers"]["neurons"]["answers"]) == {
         "As is",
         "math: key neurons × 0",

@@ -3,7 +3,7 @@
 import pytest
 from page_tools import html_text, no_complaint, recipe_of, slide
 
-from maet_core.studio import resources
+from maet_core.studio import in_memory
 
 
 def rule(test):
@@ -25,7 +25,7 @@ def test_by_module_and_layer_range_with_steps_back(app):
     choose(test, "remove", modules=["down_proj"])
     assert rule(test).exclude == ["layer:1-2", "module:down_proj"]
     choose(test, "add", modules=["q_proj"], layers=(1, 1))
-    kept = resources.measured(recipe_of(test)).select(recipe_of(test))["math"].tensors
+    kept = in_memory.measured(recipe_of(test)).select(recipe_of(test))["math"].tensors
     assert [name for name in kept if ".layers.1." in name] == ["model.layers.1.self_attn.q_proj.weight"]
     test.button(key="tensors-undo").click().run()
     assert rule(test).exclude == ["layer:1-2", "module:down_proj"]
@@ -50,7 +50,7 @@ def test_a_step_back_leaves_k2_where_it_is_now(app):
 def test_what_is_left_out_in_parameters_and_in_norm(app):
     test = app("tensors", abilities__math__tensors__k2="40.0")
     recipe = recipe_of(test)
-    rows = resources.measured(recipe).select(recipe)["math"].rows
+    rows = in_memory.measured(recipe).select(recipe)["math"].rows
     gone = [row for row in rows if not row.selected]
     text = html_text(test)
     assert f"<b>{len(gone)}</b> <span>tensors left out" in text

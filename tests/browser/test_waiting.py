@@ -24,6 +24,16 @@ def slow_studio(tmp_path_factory):
         yield running
 
 
+def test_the_first_model_of_a_server_can_be_stopped_while_it_opens(slow_studio, page, tmp_path):
+    with serve(slow_studio.workspace, tmp_path / "server.log") as fresh:
+        page.goto(f"{fresh.url}/merge")
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_text("Stopped: Opening the models.")).to_be_visible()
+        expect(page.get_by_text("γ × η")).to_be_visible()  # the page is whole without the model
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator(".maet-foot .speed").last).to_be_visible(timeout=4 * PATIENCE_MS)
+
+
 def test_stop_ends_the_work_and_go_on_takes_it_up(slow_studio, page):
     page.goto(f"{slow_studio.url}/{LOSSES.format(60)}")
     expect(page.get_by_text(re.compile("aking the loss"))).to_be_visible(timeout=4 * PATIENCE_MS)
