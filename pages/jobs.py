@@ -9,7 +9,7 @@ from maet_core import jobs
 from maet_core.errors import JobError
 from maet_core.jobs import ENDED, RESUMABLE, Status, reading
 from maet_core.jobs.record import Run
-from maet_core.studio import background, charts, resources, shell, state
+from maet_core.studio import background, charts, following, resources, shell, state
 
 shell.guard()
 
@@ -42,10 +42,13 @@ def act(what, found: Status):
 
 def heading(found: Status) -> None:
     job = found.job
+    parts = [str(job.number), job.kind]
+    parts += [job.engine] if job.engine != "local" else []
+    parts += [f"GPU {', '.join(found.state.devices)}"] if found.state.devices else []
+    parts += [background.moment(found.state.ended)] if found.name in ENDED else []
     st.html(
-        f"<div class='maet-job'><b>{html.escape(job.title)}</b> <span>{job.number} · {html.escape(job.kind)}"
-        f"{f' · {html.escape(job.engine)}' if job.engine != 'local' else ''}"
-        f"{' · GPU ' + html.escape(', '.join(found.state.devices)) if found.state.devices else ''}</span></div>"
+        f"<div class='maet-job'><b>{html.escape(job.title)}</b> "
+        f"<span>{html.escape(' · '.join(filter(None, parts)))}</span></div>"
     )
 
 
@@ -108,8 +111,11 @@ def ended(found: Status) -> None:
     with st.container(border=True, key=f"jobs-ended-{job.number}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             heading(found)
-            st.caption(background.moment(found.state.ended), width="content")
             st.markdown(f"{MARKS[found.name]} {found.name}", width="content")
+            following.open_result(found, f"jobs-result-{job.number}")
+            # a workspace may be somebody else's: no foreign program by a click
+            if found.name in RESUMABLE and job.command[0] == "maet":
+                st.button("Resume", key=f"jobs-resume-{job.number}", on_click=act(jobs.resume, found))
             st.button(
                 "Close" if opened else "Details",
                 key=f"jobs-open-{job.number}",
@@ -141,17 +147,10 @@ def details(found: Status) -> None:
     if result := reading.result(run.path / "result.json"):
         with st.expander("What it printed"):
             st.json({name: value for name, value in result.items() if not isinstance(value, list) or len(value) < 100})
-    with st.container(horizontal=True):
-        if (
-            found.name in RESUMABLE and job.command[0] == "maet"
-        ):  # a workspace may be somebody else's: no foreign program by a click
-            st.button("Resume", type="primary", key=f"jobs-resume-{job.number}", on_click=act(jobs.resume, found))
-        if found.name == "done" and any(entry.location.as_posix() == job.output for entry in resources.models()):
-            shell.link("models", "See it on Models")
-        with st.popover("Remove"):
-            kept = "Its result stays." if found.name == "done" else "What it left unfinished is removed with it."
-            st.write(f"Forget job {job.number}, with its log? {kept}")
-            st.button("Remove it", key=f"jobs-remove-{job.number}", on_click=act(jobs.remove, found))
+    with st.popover("Remove"):
+        kept = "Its result stays." if found.name == "done" else "What it left unfinished is removed with it."
+        st.write(f"Forget job {job.number}, with its log? {kept}")
+        st.button("Remove it", key=f"jobs-remove-{job.number}", on_click=act(jobs.remove, found))
 
 
 shell.title("Jobs", "Merges, trainings and other long work. It goes on when the browser, or the app, is closed.")
@@ -159,7 +158,10 @@ found = jobs.listed(workspace())
 going = [one for one in found if one.name not in ENDED]
 over = [one for one in found if one.name in ENDED]
 if not found:
-    st.info("No jobs yet. Save a checkpoint on the Merge page, or add `--job` to a command in a terminal, for example:")
+    st.info(
+        "No jobs yet. Saving on Merge starts one, as do locating on Neurons, training on Models, and asking on Evaluate. "
+        "In a terminal add `--job` to a command, for example:"
+    )
     st.code(
         f"cd {workspace()}\nmaet train --base models/base --corpus corpora/text.txt -o models/trained --job",
         language="bash",

@@ -8,7 +8,7 @@ from itertools import count
 import streamlit as st
 
 from maet_core.recipe import Ability, Language, Recipe
-from maet_core.studio import questions, resources, shell, state
+from maet_core.studio import learning, questions, resources, shell, state
 from maet_core.workspace import Entry, short_name
 
 shell.guard()
@@ -229,6 +229,7 @@ shell.title("Models", "What is in the workspace, what fits the base, and what th
 recipe = state.recipe()
 entries = resources.models()
 choose(recipe, entries)
+learning.train_form(recipe)
 if entries:
     st.subheader("In the workspace")
     table(entries, resources.model_entry(recipe.base) if recipe else None, recipe)

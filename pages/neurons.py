@@ -4,7 +4,19 @@ import streamlit as st
 from pydantic import ValidationError
 
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import cells, charts, files, key_sets, knock_out, scores, shell, state, unit_page, units
+from maet_core.studio import (
+    cells,
+    charts,
+    files,
+    key_sets,
+    knock_out,
+    learning,
+    scores,
+    shell,
+    state,
+    unit_page,
+    units,
+)
 from maet_core.studio.heatmap import heatmap
 from maet_core.studio.slider import settled, slider
 
@@ -177,6 +189,7 @@ ability = shell.need_ability(recipe, "neurons-ability")
 
 rule = controls(recipe, ability)
 first, second, drawing = choose_scores(recipe, ability)
+learning.locate_form(recipe, rule)
 keys = scores.key_neurons(recipe, first.id, rule)
 other = scores.key_neurons(recipe, second.id, rule)
 tables = [scores.cell_table(keys), scores.cell_table(other)]

@@ -7,6 +7,7 @@ a workspace may come from somebody else, and an engine is a command that is run.
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,10 @@ def engine(name: str) -> Engine:
     return made
 
 
-def engines() -> list[str]:
-    """The names that `--engine` takes."""
-    return ["local", *sorted({*_read(_SHIPPED), *_section(_config(), "engines", config_file())})]
+def engines_here() -> list[str]:
+    """`local`, and the engines whose command for submitting is installed on this machine."""
+    names = sorted({*_read(_SHIPPED), *_section(_config(), "engines", config_file())})
+    return ["local", *(name for name in names if shutil.which(engine(name).submit.partition(" ")[0]))]
 
 
 def _config() -> dict[str, Any]:

@@ -81,12 +81,12 @@ def curve(run: Run, height: int = 190) -> go.Figure | None:
     if points := [
         (row["step"], row["loss"]) for row in rows if "step" in row and isinstance(row.get("loss"), (int, float))
     ]:
-        names = ("step", "loss, nats per token")
+        names, scale = ("step", "loss, nats per token"), {}
     else:
         rates = reading.figures(run.path / "rates.jsonl")
         phase = rates[-1].get("phase", "") if rates else ""
         points = [(row["seconds"], row["rate"]) for row in rates if row.get("phase") == phase and "rate" in row]
-        names = ("seconds", f"{phase}, per second")
+        names, scale = ("seconds", f"{phase}, per second"), {"rangemode": "tozero", "tickformat": "~s"}
     if len(points) < 3:
         return None
     import plotly.graph_objects as go
@@ -103,6 +103,6 @@ def curve(run: Run, height: int = 190) -> go.Figure | None:
         height=height,
         margin={"l": 0, "r": 0, "t": 4, "b": 0},
         xaxis={"title": {"text": names[0]}, "showgrid": False},
-        yaxis={"title": {"text": names[1]}, "nticks": 4},
+        yaxis={"title": {"text": names[1]}, "nticks": 4} | scale,
     )
     return figure

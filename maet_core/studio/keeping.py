@@ -6,10 +6,8 @@ import shlex
 
 import streamlit as st
 
-from maet_core import jobs
-from maet_core.errors import JobError
 from maet_core.recipe import Recipe
-from maet_core.studio import background, files, resources, shell, state
+from maet_core.studio import background, files, following, resources, shell, state
 
 
 def tabs(recipe: Recipe) -> None:
@@ -51,7 +49,7 @@ def save_checkpoint(recipe: Recipe) -> None:
         )
         st.button("Save", type="primary", key="merge-save", on_click=shell.guarded(begin))
     if job := st.session_state.get("_my_save"):
-        save_progress(job, "merge-stop", "models")
+        following.follow(job, "merge-stop")
 
 
 def save_pack(recipe: Recipe) -> None:
@@ -72,34 +70,7 @@ def save_pack(recipe: Recipe) -> None:
         st.text_input("Name in packs/", ability, max_chars=80, key="merge-pack-name", on_change=state.acted)
         st.button("Save pack", key="merge-save-pack", on_click=shell.guarded(begin))
     if job := st.session_state.get("_my_pack"):
-        save_progress(job, "merge-stop-pack", "packs")
-
-
-def save_progress(job: str, stop: str, folder: str) -> None:
-    try:
-        found = jobs.status(resources.workspace().path, job)
-    except JobError:
-        return  # removed on the Jobs page
-    if found.name not in jobs.ENDED:
-        watch(job)
-        # outside the fragment, so that a click is heard while it runs
-        st.button("Stop", key=stop, on_click=shell.guarded(lambda: jobs.cancel(resources.workspace().path, job)))
-    elif found.name == "done":
-        st.success(f"{folder}/{found.job.title} is saved, after {background.duration(found.state.seconds)}.")
-        shell.link("models", "See it on Models")
-    elif found.name == "cancelled":
-        st.info(f"Stopped. {found.job.title} can be resumed, or removed, on Jobs.")
-    else:
-        st.error(found.state.error, icon=":material/error:")
-    shell.link("jobs", f"Job {found.job.number} on Jobs")
-
-
-@shell.fragment(run_every=0.5)
-def watch(job: str) -> None:
-    found = jobs.status(resources.workspace().path, job)
-    if found.name in jobs.ENDED:
-        st.rerun()
-    st.progress(found.share, f"{found.job.title}: {background.where(found)}")
+        following.follow(job, "merge-stop-pack")
 
 
 def save_and_load(recipe: Recipe) -> None:

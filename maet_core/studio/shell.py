@@ -71,6 +71,11 @@ def link(page: str, label: str) -> None:
     st.page_link(_page(page), label=label, icon=":material/arrow_forward:")
 
 
+def go(page: str) -> None:
+    """Leaves for another page at once."""
+    st.switch_page(_page(page))
+
+
 def need_recipe():
     """The working recipe, or a page that says how to get one and stops."""
     recipe = state.recipe()

@@ -2,6 +2,7 @@
 
 import time
 
+import page_tools
 import pytest
 
 from maet_core import jobs
@@ -139,6 +140,97 @@ def test_stop_ends_a_merge_and_its_error_is_one_line(app, workspace, start):
     assert jobs.wait(workspace, 2, PATIENCE_SECONDS).name == "failed"
     assert "lang-bn" in jobs.status(workspace, 2).state.error
     assert "\n" not in jobs.status(workspace, 2).state.error
+
+
+def with_corpus(workspace) -> None:
+    (workspace / "corpora").mkdir(exist_ok=True)
+    (workspace / "corpora" / "general.txt").write_text("A line of text.\n\n" * 40)
+    (workspace / "corpora" / "math.jsonl").write_text('{"prompt": "1 + 1 =", "answer": "2"}\n' * 40)
+
+
+def test_neurons_are_located_from_the_app_and_shown(app, workspace):
+    test = app("neurons")
+    assert "corpora/" in " ".join(one.value for one in test.caption)  # there are no examples yet
+    assert test.button(key="locate-start").disabled
+    test.selectbox(key="locate-method").set_value("value-change").run()
+    assert test.selectbox(key="locate-trained").value == "models/math-en"
+    test.button(key="locate-start").click().run()
+    assert not test.exception
+    assert jobs.wait(workspace, 1, PATIENCE_SECONDS).name == "done"
+    test.run()
+    assert "scores/math-en-value-change.safetensors is saved" in test.success[0].value
+    test.button(key="locate-stop-open").click().run()
+    assert not test.exception
+    assert page_tools.widget(test.selectbox, "neurons-score").value == "file:scores/math-en-value-change.safetensors"
+    test = app("jobs")
+    test.button(key="jobs-result-1").click().run()
+    assert test.session_state["_view"]["score"] == "file:scores/math-en-value-change.safetensors"
+
+
+def test_examples_and_options_of_a_location_become_its_command(app, workspace, start):
+    start("sleep 600")  # so that the job waits
+    with_corpus(workspace)
+    test = app("neurons")
+    assert test.selectbox(key="locate-corpus").value == "corpora/math.jsonl"  # the recipe's ability is called math
+    test.toggle(key="locate-answers").set_value(True)
+    test.toggle(key="locate-halves").set_value(True)
+    test.number_input(key="locate-batches").set_value(4).run()
+    test.button(key="locate-start").click().run()
+    order = jobs.cancel(workspace, 2).job
+    told = "--corpus corpora/math.jsonl --batches 4 --answers-only --split-half"
+    assert order.typed == (
+        f"maet locate --base models/base --method taylor --granularity parameter {told} -o scores/math-taylor.safetensors --json"
+    )
+    assert order.output == str(workspace / "scores" / "math-taylor.safetensors")
+    assert any(order.typed.removesuffix(" --json") == one.value for one in test.code)
+
+
+def test_a_training_is_started_from_the_app(app, workspace, start):
+    start("sleep 600")
+    with_corpus(workspace)
+    (workspace / "scores" / "math.safetensors").touch()
+    test = app("models")
+    test.selectbox(key="train-corpus").set_value("corpora/math.jsonl")
+    test.selectbox(key="train-general").set_value("corpora/general.txt")
+    test.selectbox(key="train-scores").set_value("scores/math.safetensors").run()
+    test.number_input(key="train-steps").set_value(20).run()
+    test.button(key="train-start").click().run()
+    assert not test.exception
+    order = jobs.cancel(workspace, 2).job
+    assert order.typed == (
+        "maet train --base models/base --corpus corpora/math.jsonl --general corpora/general.txt --key-neurons scores/math.safetensors "
+        "--k1 5 --steps 20 --learning-rate 0.0001 --batch-rows 8 -o models/math-trained --json"
+    )
+    test.selectbox(key="train-scores").set_value("").run()
+    test.number_input(key="train-rank").set_value(16).run()
+    assert any("--lora 16" in one.value and "--key-neurons" not in one.value for one in test.code)
+
+
+def test_where_nothing_may_be_written_nothing_is_started(app, workspace, monkeypatch):
+    with_corpus(workspace)
+    test = app("models")
+    monkeypatch.setattr(resources.workspace(), "read_only", True)
+    test.button(key="train-start").click().run()
+    assert "demonstration" in test.warning[0].value
+    assert jobs.listed(workspace) == []
+
+
+def test_a_cluster_that_is_installed_is_offered(app, workspace, tmp_path, monkeypatch):
+    engine = "submit: sh -c true, script: '', status: sh -c true, cancel: sh -c true, waiting: [], running: []"
+    settings = f"local: {{cpu_jobs: 1, gpus: [0]}}\nengines: {{near: {{{engine}}}, far: {{{engine.replace('sh -c true', 'not-here')}}}}}\n"
+    (tmp_path / "jobs.yaml").write_text(settings)
+    with_corpus(workspace)
+    test = app("models")
+    assert [one for one in test.selectbox(key="train-place").options if one != "slurm"] == [
+        "one GPU of this machine",
+        "this machine's processor",
+        "near",
+    ]
+    assert any("--device cuda" in one.value for one in test.code)
+    test.selectbox(key="train-place").set_value("near").run()
+    test.button(key="train-start").click().run()
+    assert not test.exception
+    assert jobs.status(workspace, 1).job.engine == "near"
 
 
 def test_durations_and_moments_are_for_people():

@@ -75,13 +75,13 @@ def test_k1_moves_the_key_neurons_and_the_recipe(app):
 
 def test_neurons_without_a_rule_in_the_recipe_leave_the_recipe_alone(app):
     test = app("neurons")
-    test.toggle[0].set_value(False).run()
+    widget(test.toggle, "neurons-restrict").set_value(False).run()
     assert recipe_of(test).abilities["math"].key_neurons is None
     slide(test, "neurons-k1", 10.0)
     no_complaint(test)
     assert recipe_of(test).abilities["math"].key_neurons is None
     assert "10 %" in html_text(test)
-    test.toggle[0].set_value(True).run()
+    widget(test.toggle, "neurons-restrict").set_value(True).run()
     assert recipe_of(test).abilities["math"].key_neurons.k1 == 10.0
 
 

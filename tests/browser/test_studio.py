@@ -180,7 +180,7 @@ def test_merge_to_disk_and_find_it_on_models_and_compare(studio, page):
     assert merged.parameters == Checkpoint.open(studio.workspace / "models" / "base").parameters
     run = next((studio.workspace / "runs").glob("*-merge-three-quarters"))
     assert Recipe.load(run / "recipe.yaml").eta == 0.75
-    page.get_by_role("link", name="See it on Models").click()
+    page.get_by_role("button", name="See it on Models").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Models")
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="Compare").click()
     page.locator(".st-key-compare-models input").fill("three")
