@@ -49,6 +49,7 @@ class Cut:
 
 
 _SAMPLE, _SEGMENT = 1 << 20, 512
+_LEAST_SAMPLE, _LONG_SEGMENT = 1 << 16, 1 << 12
 # So many chunks a thread ranks at once, for each range has its costs beside the loops.
 _CHUNKS_AT_ONCE = 4
 # The threshold's rank in the sample is off by this many standard deviations at most; neighbours resemble each other, so it is many.
@@ -56,14 +57,19 @@ _DEVIATIONS = 8
 
 
 def largest(
-    sizes: Mapping[str, int], count: int, read: Read, progress: Progress | None = None, halted: Halted | None = None
+    sizes: Mapping[str, int],
+    count: int,
+    read: Read,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+    near: Near | None = None,
 ) -> tuple[dict[str, Cut], dict[str, int]]:
     """The `count` largest magnitudes under the names in `sizes` (which says how many values each has): their cuts and counts.
 
     Ties go by the order of the names, then by position, so that exactly `count` are chosen. Cost: a sample and one pass over the
     values (three where the sample misleads), one chunk a thread and the values next to the threshold in memory.
     """
-    return largest_of_each(sizes, [count], read, progress, halted)[0]
+    return largest_of_each(sizes, [count], read, progress, halted, near)[0]
 
 
 def largest_of_each(
@@ -112,13 +118,16 @@ class _Tally:
 def _guess(sizes: Mapping[str, int], counts: Sequence[int], read: Read) -> np.ndarray:
     """How the `count`-th largest magnitudes may begin (bool, by the first 16 bits), as a sample shows it."""
     total = sum(sizes.values())
-    spacing = max(1, total // (_SAMPLE // _SEGMENT))
+    size, segment = _SAMPLE, _SEGMENT
+    if len(sizes) == 1:  # one of very many tensors: a smaller sample, of fewer pieces
+        size, segment = min(_SAMPLE, max(total // 16, _LEAST_SAMPLE)), _LONG_SEGMENT
+    spacing = max(1, total // max(1, size // segment))
     parts, passed = [], 0
-    for name, size in sizes.items():
-        first = -passed % spacing if total > _SAMPLE else 0
-        step, length = (spacing, _SEGMENT) if total > _SAMPLE else (kernels.CHUNK_ELEMENTS, kernels.CHUNK_ELEMENTS)
-        parts += [read(name, start, min(start + length, size)) for start in range(first, size, step)]
-        passed += size
+    for name, numel in sizes.items():
+        first = -passed % spacing if total > size else 0
+        step, length = (spacing, segment) if total > size else (kernels.CHUNK_ELEMENTS, kernels.CHUNK_ELEMENTS)
+        parts += [read(name, start, min(start + length, numel)) for start in range(first, numel, step)]
+        passed += numel
     sample = np.abs(np.concatenate(parts)).view(np.uint32)
     wanted = np.zeros(1 << 16, np.bool_)
     for count in counts:

@@ -243,6 +243,7 @@ def test_threads_and_chunks_make_no_difference(tmp_path, monkeypatch, method):
     merge(recipe, tmp_path, tmp_path / "whole", device="cpu")
     for module in ("maet_core.merging.combine", "maet_core.merging.writer", "maet_core.kernels"):
         monkeypatch.setattr(f"{module}.CHUNK_ELEMENTS", 97)
+    monkeypatch.setattr("maet_core.merging.combine.METHOD_STEP", 50)
     monkeypatch.setattr("maet_core.merging.writer.BLOCK_ELEMENTS", 1009)
     monkeypatch.setattr("maet_core.merging.writer.threads", lambda: 4)
     merge(recipe, tmp_path, tmp_path / "pieces", device="cpu")

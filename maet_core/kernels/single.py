@@ -145,29 +145,38 @@ def uniform(key, start, out):
 def row_ranks(bits, width, ranks):
     """The rank of every magnitude within its row of `width`, 0 for the smallest, ties by position: float32 as bits in, int32 out.
 
-    A radix sort of each row, digits of eight bits from the last to the first.
+    A radix sort of each row, digits of eight bits from the last to the first, positions beside the magnitudes.
     """
-    order = np.empty(width, np.int32)
-    other = np.empty(width, np.int32)
-    counts = np.empty(256, np.int64)
+    order = np.empty(width, np.uint64)
+    other = np.empty(width, np.uint64)
+    counts = np.empty((4, 256), np.uint32)
+    one, byte = np.uint32(1), np.uint32(255)
     for first in range(0, bits.size, width):
+        row = bits[first : first + width]
+        counts[:] = np.uint32(0)
         for i in range(width):
-            order[i] = i
+            magnitude = row[i] & _MAGNITUDE
+            counts[0, magnitude & byte] += one
+            counts[1, (magnitude >> np.uint32(8)) & byte] += one
+            counts[2, (magnitude >> np.uint32(16)) & byte] += one
+            counts[3, magnitude >> np.uint32(24)] += one
+            order[i] = (np.uint64(magnitude) << np.uint64(32)) | np.uint64(i)
         for digit in range(4):
-            shift = np.uint32(8 * digit)
-            counts[:] = 0
-            for i in range(width):
-                counts[((bits[first + i] & _MAGNITUDE) >> shift) & np.uint32(255)] += 1
-            position = 0
+            places = counts[digit]
+            shift = np.uint64(32 + 8 * digit)
+            if places[(order[0] >> shift) & np.uint64(255)] == width:
+                continue  # all have the same
+            position = np.uint32(0)
             for value in range(256):
-                position, counts[value] = position + counts[value], position
+                position, places[value] = position + places[value], position
             for i in range(width):
-                value = ((bits[first + order[i]] & _MAGNITUDE) >> shift) & np.uint32(255)
-                other[counts[value]] = order[i]
-                counts[value] += 1
+                value = (order[i] >> shift) & np.uint64(255)
+                other[places[value]] = order[i]
+                places[value] += one
             order, other = other, order
+        found = ranks[first : first + width]
         for i in range(width):
-            ranks[first + order[i]] = i
+            found[order[i] & np.uint64(0xFFFFFFFF)] = i
 
 
 @_jit

@@ -17,6 +17,8 @@ from maet_core.merging.vectors import StreamedVector, WeightedVector
 
 # What a thread takes at once: a large tensor is not left to one of them at the end.
 LARGE_STEP = 8 * CHUNK_ELEMENTS
+# What a method that looks at single values takes at once: about this many, whole rows where it can.
+METHOD_STEP = CHUNK_ELEMENTS // 8
 
 
 class Combiner:
@@ -198,14 +200,31 @@ class Combiner:
     def _by_method(
         self, vectors: list[WeightedVector], name: str, start: int, stop: int, stored: np.ndarray, code: str
     ) -> tuple[np.ndarray, int, bool]:
+        """Piece by piece: the many arrays of a method stay in the cache, and in memory that is used again."""
         sources = self.plan.sources
-        base = widened(stored, sources.base.source, name, start, sources.precision(name))
-        if not vectors:
-            return rounded(base, base, code)
-        streamed = [StreamedVector(vector, sources.base, sources.cuts, name, start, stop, base) for vector in vectors]
-        with np.errstate(over="ignore", invalid="ignore"):  # absurd coefficients show in the result, and are refused
-            total = self.plan.method.function(streamed, **self.plan.settings.parameters)
-            return rounded(np.where(total == 0, base, base + total), base, code)
+        width = (sources.base.tensors[name].shape or (1,))[-1]
+        step = max(1, METHOD_STEP // width) * width if width <= METHOD_STEP else METHOD_STEP
+        out, changed, fits = np.empty(stop - start, dtypes.HELD_AS[code]), 0, True
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            piece = stored[first - start : last - start]
+            base = widened(piece, sources.base.source, name, first, sources.precision(name))
+            total = base
+            if vectors:
+                streamed = [
+                    StreamedVector(vector, sources.base, sources.cuts, name, first, last, base) for vector in vectors
+                ]
+                with np.errstate(
+                    over="ignore", invalid="ignore"
+                ):  # absurd coefficients show in the result, and are refused
+                    total = self.plan.method.function(streamed, **self.plan.settings.parameters)
+                    if total.dtype == np.float32:
+                        kernels.finish(base, total)
+                    else:
+                        total = np.where(total == 0, base, base + total)
+            out[first - start : last - start], count, good = rounded(total, base, code)
+            changed, fits = changed + count, fits and good
+        return out, changed, fits
 
 
 def _coefficients(addends: list[Addend]) -> np.ndarray:

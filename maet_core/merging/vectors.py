@@ -55,7 +55,11 @@ class StreamedVector(Vector):
         if count in (0, numel):
             return np.full(self.values.size, bool(count))
         key = (self._vector.weights, self._name, self.values.dtype, count)
-        cut = self._cuts.get(key, lambda: largest({self._name: numel}, count, self._magnitudes)[0][self._name])
+        weights, single = self._vector.weights, self.values.dtype == np.float32
+        near = weights.near if isinstance(weights, Difference) and single else None
+        cut = self._cuts.get(
+            key, lambda: largest({self._name: numel}, count, self._magnitudes, near=near)[0][self._name]
+        )
         return cut.chosen(self.values.astype(np.float32, copy=False), self._start)
 
     def row_ranks(self) -> np.ndarray:
