@@ -1,6 +1,7 @@
 """Sweeps and tunings on a live model: what is varied, what is kept, what goes on after a stop."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from small_workspace import build_workspace
@@ -14,10 +15,11 @@ from maet_core.evaluation.run import Ask
 from maet_core.evaluation.tasks import load_task
 from maet_core.recipe import Recipe
 from maet_core.search.asker import Asker
-from maet_core.search.axes import Span, apply_settings, base_settings, grid, parse_span, parse_values
+from maet_core.search.axes import Span, apply_settings, base_settings, grid, parse_span, parse_values, present_settings
 from maet_core.search.points import Point, Search, pareto
 from maet_core.search.sweep import sweep
-from maet_core.search.tune import Budget, choose, default_space, halves, tune
+from maet_core.search.trials import Budget, Trials
+from maet_core.search.tune import choose, default_space, halves, tune
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +230,40 @@ def test_a_losing_trial_is_given_up(workspace, recipe, tmp_path, monkeypatch):
     assert [p.pruned for p in search.points] == [False, False, True, True, True]
     assert len(search.points[2].right["many sw"]) == 15
     assert choose(search).role == "recipe"
+
+
+def test_the_sampler_knows_where_the_recipe_stands(recipe, tmp_path):
+    """It begins from the recipe's own coefficients, where the space holds them; a tuning that goes on breeds from all that went before."""
+    spaces = {
+        "inside": {"gamma": Span(0, 2), "beta": Span(0, 1), "mu.sw": Span(0, 1.5)},
+        "beyond": {"gamma": Span(1.5, 2)},
+    }
+    assert present_settings(recipe, spaces["inside"]) == {"gamma": 1.0, "beta": 0.5, "mu.sw": 0.5}
+    told = {}
+    for name, space in spaces.items():
+        points = [Point({}, {"t sw": "00"}, role="base"), Point({}, {"t sw": "11"}, {"sw": (0.5, 0.1)}, role="recipe")]
+        drawn = {key: span.high for key, span in space.items()}
+        points += [Point(drawn, {"t sw": "10"}, {"sw": (0.25, 0.1)})]
+        search = Search(tmp_path, {}, points)
+        asker = SimpleNamespace(asks=[])
+        trials = Trials(search, SimpleNamespace(asker=asker), recipe, space, two_goals=True, portions=4, seed=0)
+        trials.run(Budget(1), None, None)
+        told[name] = [(trial.params, trial.values) for trial in trials.study.trials]
+        assert {trial.system_attrs["NSGAIISampler:generation"] for trial in trials.study.trials} == {0}
+    assert told["inside"] == [
+        ({"gamma": 2.0, "beta": 1.0, "mu.sw": 1.5}, [0.5, 0.25]),
+        ({"gamma": 1.0, "beta": 0.5, "mu.sw": 0.5}, [1.0, 0.5]),
+    ]
+    assert told["beyond"] == [({"gamma": 2.0}, [0.5, 0.25])]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [(["k1"], None), (["k2", "eta", "method"], {"k2": 100.0, "eta": 1.0, "method": "maet"}), (["mu"], None)],
+)
+def test_a_coefficient_without_one_value_has_no_place(recipe, names, found):
+    bare = recipe.with_value("abilities.math.key_neurons", None).with_value("languages.sw.mu", 0.25)
+    assert present_settings(bare.with_value("abilities.math.tensors", {"k2": 100.0}), names) == found
 
 
 def test_the_commands(maet, workspace, tmp_path):

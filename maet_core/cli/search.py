@@ -88,8 +88,14 @@ def sweep(recipe, gamma, eta, mu, alpha, beta, k1, k2, method, chosen, general, 
         )
         return
     own = found.role("recipe")
+    for task, entry in found.head["tasks"].items():
+        click.echo(f"{task}: {entry['protocol']['text']}; right: the mean over {', '.join(entry['languages'])}")
     rows = [_row(point, own) for point in found.points]
     print_table(["", "right, %", "forgotten, nats/token", "against the recipe"], rows, right=(1, 2))
+    if found.front:
+        click.echo(
+            f"no other beats in both: {'; '.join(point.label or 'the recipe as it stands' for point in found.front)}"
+        )
 
 
 @runs_as_job(grows=True)
@@ -137,7 +143,8 @@ def tune(
     from maet_core.evaluation.report import comparisons
     from maet_core.recipe import Recipe
     from maet_core.search.axes import parse_span
-    from maet_core.search.tune import Budget, default_space, describe
+    from maet_core.search.trials import Budget
+    from maet_core.search.tune import default_space, describe
     from maet_core.search.tune import tune as run
 
     loaded = Recipe.load(recipe)
@@ -199,8 +206,7 @@ def _development_and_test(development: str, asked: dict):
 def _row(point, own) -> list[str]:
     name = {"base": "base", "recipe": "the recipe as it stands"}.get(point.role, point.label)
     forgotten = "" if point.forgetting is None else f"{point.forgetting:+.3f}"
-    against = "" if point is own or point.role == "base" else point.against(own).text()
-    return [name, f"{100 * point.gain:.1f}", forgotten, against]
+    return [name, f"{100 * point.gain:.1f}", forgotten, point.beside(own)]
 
 
 def _point(point) -> dict:

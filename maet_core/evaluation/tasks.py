@@ -166,4 +166,5 @@ def _hub_rows(dataset: str, config: str, split: str | None, language: str, inste
 
 
 def _one_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first.partition(". ")[0][:160]

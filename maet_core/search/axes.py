@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -109,6 +109,32 @@ def apply_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         else:
             raise InputError(f"--{name}: unknown; a coefficient is {', '.join(NAMES)}")
     return recipe
+
+
+def present_settings(recipe: Recipe, names: Iterable[str]) -> Settings | None:
+    """The values that these coefficients have in the recipe; None where one has none, or several that one name stands for."""
+    found: Settings = {}
+    for name in names:
+        short, _, one = name.partition(".")
+        if short == "method":
+            values = {recipe.method.name}
+        elif short == "eta":
+            values = {recipe.eta}
+        elif short in LANGUAGE_FIELDS:
+            values = {recipe.languages[language].mu for language in _chosen(name, one, recipe.languages)}
+        else:
+            chosen = [recipe.abilities[ability] for ability in _chosen(name, one, recipe.abilities)]
+            values = {_field(ability, ABILITY_FIELDS[short]) for ability in chosen}
+        if len(values) != 1 or None in values:
+            return None
+        found[name] = values.pop()
+    return found
+
+
+def _field(entry: Any, path: str) -> Any:
+    for part in path.split("."):
+        entry = getattr(entry, part, None)
+    return entry
 
 
 def _chosen(name: str, one: str, there: Mapping[str, Any]) -> list[str]:

@@ -55,6 +55,13 @@ class Point:
             its += [letter == "1" for letter in other.right.get(key, "")[:both]]
         return Paired.of(mine, its)
 
+    def beside(self, own: Point | None) -> str:
+        """What the pair comes to against the recipe as it stands, in words; empty for the base and the recipe itself."""
+        if own is None or self is own or self.role == "base":
+            return ""
+        paired = self.against(own)
+        return paired.text() + ("; inside the interval" if paired.is_luck else "")
+
     @property
     def label(self) -> str:
         return ", ".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from maet_core.search.points import Point, Search
+from maet_core.search.points import Search
 from maet_core.studio.charts import GREY, ORANGE
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def front(search: Search) -> go.Figure:
             name=name,
             hovertemplate="%{text}<br>%{y:.1f} % right, %{x:+.3f} nats/token<extra></extra>",
         )
-    return _laid_out(figure, "forgotten: nats per token more than the base on general text", "right, %")
+    return _laid_out(figure, "forgotten, nats/token", "right, %")
 
 
 def progress(search: Search) -> go.Figure:
@@ -146,19 +146,12 @@ def table(search: Search) -> list[dict[str, Any]]:
         row["right, %"] = round(100 * point.gain, 1)
         if point.forgetting is not None:
             row["forgotten, nats/token"] = point.forgetting
-        row["against the recipe"] = _against(point, own)
+        row["against the recipe"] = point.beside(own)
         row |= {name: _named(point.settings[name]) if name in point.settings else "" for name in axes_of(search)}
         if point.pruned:
             row["setting"] = f"given up after {sum(map(len, point.right.values()))} answers"
         rows.append(row)
     return rows
-
-
-def _against(point: Point, own: Point | None) -> str:
-    if own is None or point is own or point.role == "base":
-        return ""
-    paired = point.against(own)
-    return paired.text() + ("; inside the interval" if paired.is_luck else "")
 
 
 def _named(value: float | str) -> str:
