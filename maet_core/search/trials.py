@@ -75,7 +75,8 @@ class Trials:
         """A trial of an earlier run, or the recipe. One that was given up counts with the share it had: it is a low one."""
         self.study.enqueue_trial(dict(settings))
         trial = self.study.ask(self.distributions)
-        if self.two_goals:  # NSGA-II breeds only from trials that have a generation, and gives none to those it did not draw
+        if self.two_goals:
+            # NSGA-II breeds only from trials that have a generation, and gives none to those that it did not draw
             self.study.sampler.get_trial_generation(self.study, self.study.trials[trial.number])
         self.study.tell(trial, self._values(point))
 
