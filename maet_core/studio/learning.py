@@ -75,6 +75,9 @@ def train_form(recipe: Recipe | None) -> None:
         base = left.selectbox("From", bases, first, format_func=short_name, key="train-base", **_HEARD)
         corpus = _corpus(middle, "Corpus", "train-corpus")
         general = _corpus(right, "General text beside it", "train-general", optional=True)
+        left, middle, right = st.columns(
+            3, vertical_alignment="bottom"
+        )  # a row of its own: on a phone they stand in this order
         scores = [
             f"scores/{path.name}" for path in sorted((resources.workspace().path / "scores").glob("*.safetensors"))
         ]
@@ -99,6 +102,7 @@ def train_form(recipe: Recipe | None) -> None:
             key="train-rank",
             **_HEARD,
         )
+        left, middle, right = st.columns(3, vertical_alignment="bottom")
         steps = left.number_input("Steps", 1, 10_000_000, 200, 100, key="train-steps", **_HEARD)
         rate = middle.number_input("Learning rate", 1e-7, 1.0, 1e-4, format="%.1e", key="train-rate", **_HEARD)
         rows = right.number_input("Rows of 256 tokens a step", 1, 4096, 8, key="train-rows", **_HEARD)

@@ -1,7 +1,7 @@
 """Random kills at random moments over merges and trainings, seeded; then every output is compared with an undisturbed run's.
 
-`python tests/jobs/chaos.py --kills 300` goes on until docs/reliability.json tells of that many. It writes the file, and the page beside it, after
-every job that has come to its end: a run that was stopped has told the truth so far, and the same command goes on with it.
+`python tests/jobs/chaos.py --kills 300` goes on until docs/reliability.json tells of that many; where it does, it begins anew. It writes the file,
+and the page beside it, after every job that has come to its end: a run that was stopped has told the truth so far, and the same command goes on with it.
 tests/jobs/test_chaos.py does a few kills.
 """
 
@@ -231,13 +231,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop sooner, with fewer kills")
     parser.add_argument("--seed", type=int, help="a run of its own  [default: the last one goes on]")
     parser.add_argument("--scale", type=int, default=32)
-    parser.add_argument("--anew", action="store_true", help="forget the runs on the page")
+    parser.add_argument("--anew", action="store_true", help="forget what has been measured, though it is not complete")
     parser.add_argument("-o", "--output", type=Path, default=PROJECT / "docs" / "reliability.md")
     told = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     kept = told.output.with_suffix(".json")
     records = [] if told.anew else load(kept)
+    if sum(one.kills for one in records) >= told.kills:
+        records = []  # it is complete: all of it is measured again
     seed = told.seed or (records[-1].seed if records else 1)
     record = next((one for one in records if (one.seed, one.scale) == (seed, told.scale)), None)
     if record is None:

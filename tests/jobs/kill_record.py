@@ -100,12 +100,12 @@ undisturbed run.
 |---|{"---|" * len(_phases(rounds))}
 | kills | {" | ".join(str(count) for count in _phases(rounds).values())} |
 
-{sum(one.kills for one in records)} kills, {attempts:.1f} attempts an output on average. After {sum(kill.unfinished for kill in _kills(rounds))} of
-them unfinished work lay on disk, which the next attempt went on from. {len(rounds)} jobs, {sum(not one.wrong for one in rounds)} outputs equal to
-the undisturbed run's. Outputs that differ, are missing, doubled, or left scraps behind:{wrong}
+{sum(one.kills for one in records)} kills, {attempts:.1f} attempts an output on average. After {sum(kill.unfinished for kill in _kills(rounds))} of them unfinished
+work lay on disk, which the next attempt went on from. {len(rounds)} jobs, {sum(not one.wrong for one in rounds)} outputs equal to the undisturbed
+run's. Outputs that differ, are missing, doubled, or left scraps behind:{wrong}
 
-What else can happen has a test of its own in tests/jobs/test_survival.py: browser and app's server gone, the machine restarted, the disk full, two
-submits and two resumes at once, clocks that jump.
+What else can happen has a test of its own in tests/jobs/test_survival.py (the app's server killed, the machine restarted, the disk full, two submits
+and two resumes at once, clocks that jump) and in tests/browser/test_background.py (the browser closed, then the app's server killed).
 """
 
 
