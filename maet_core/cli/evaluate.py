@@ -132,7 +132,7 @@ def find_asks(tasks, languages, split, limit, style, shots, exemplars, chat, max
     from maet_core.evaluation.run import Ask
     from maet_core.evaluation.subjects import choose_dtype
     from maet_core.evaluation.tasks import load_task
-    from maet_core.merging.run import choose_device
+    from maet_core.merging.devices import choose_device
 
     if not tasks:
         raise InputError("--task: none; name one, such as demo-math or mgsm:FOLDER")
@@ -168,7 +168,7 @@ def _harness(models, harness: str, folder: Path | None, output: Path | None, as_
     from maet_core.evaluation.harness import run_harness
     from maet_core.evaluation.results import alone, write_whole
     from maet_core.evaluation.subjects import choose_dtype, find_subjects
-    from maet_core.merging.run import choose_device
+    from maet_core.merging.devices import choose_device
 
     if asked["tasks"]:
         raise InputError("--harness: it has tasks of its own; leave out --task")

@@ -113,7 +113,7 @@ def train(
     from maet_core.checkpoints import Checkpoint
     from maet_core.corpora import corpora_key, mix_corpora
     from maet_core.importance import SavedScores, select_key_neurons
-    from maet_core.merging.run import choose_device
+    from maet_core.merging.devices import choose_device
     from maet_core.training import LoraOptions, Processes, TrainingOptions
     from maet_core.training.checkpoint import train_checkpoint
 

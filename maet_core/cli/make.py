@@ -96,7 +96,7 @@ def locate(
         else:
             from maet_core.corpora import read_corpus
             from maet_core.locating import Sample, locate_in_corpus
-            from maet_core.merging.run import choose_device
+            from maet_core.merging.devices import choose_device
 
             scores = locate_in_corpus(
                 method,
@@ -285,7 +285,9 @@ def _write_pack(kind: str, weights, base, output: Path, made_from: dict, as_json
 @click.command(epilog="Example:  maet merge recipes/demo.yaml -o models/merged")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, help="The new directory; it must not exist.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda (every card with room), cuda:N or mps."
+)
 @click.option(
     "--relative-to",
     type=click.Path(path_type=Path),

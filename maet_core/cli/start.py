@@ -66,7 +66,7 @@ def _speaker(model: str, device: str):
     from maet_core.checkpoints import Checkpoint
     from maet_core.conversation import Speaker
     from maet_core.live import LiveModel
-    from maet_core.merging.run import choose_device
+    from maet_core.merging.devices import choose_device
     from maet_core.recipe import Recipe
     from maet_core.resident import load_model, load_tokenizer
     from maet_core.sources import Sources

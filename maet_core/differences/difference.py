@@ -10,7 +10,6 @@ import numpy as np
 from maet_core import kernels
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError
-from maet_core.lazy import torch
 from maet_core.safetensors_file import SafetensorsFile
 
 
@@ -76,11 +75,6 @@ class Difference(ABC):
         if not is_difference:
             values -= base_values
         return values
-
-    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
-        """The same as a tensor, on the device of `base_chunk`."""
-        values = self.values(name, start, stop, base_chunk.cpu().numpy())
-        return torch.from_numpy(values).to(base_chunk.device)
 
     def difference(self, name: str, start: int, stop: int) -> np.ndarray:
         """Elements `start` to `stop` of the flattened difference, float32 (float64 where an input is)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NoReturn
 
 import numpy as np
 
@@ -24,12 +25,12 @@ METHOD_STEP = CHUNK_ELEMENTS // 8
 class Combiner:
     """Scratch memory of one thread, and the merge on chunks, which it holds as long as they have at most `CHUNK_ELEMENTS`.
 
-    On the CPU sums in float32 run in compiled kernels, all-bf16 ones in a single one; other devices, and float64, go through
-    torch. The order of additions is the same, and so is the result. Methods that look at single values run on the CPU.
+    Sums in float32 run in compiled kernels, all-bf16 ones in a single one; float64 goes through torch. The order of additions is
+    the same, and so is the result. `on_device.OnDevice` does this on an accelerator.
     """
 
-    def __init__(self, plan: MergePlan, device: str = "cpu"):
-        self.plan, self.device = plan, device
+    def __init__(self, plan: MergePlan):
+        self.plan = plan
         self._base, self._weights, self._total = (np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3))
         self._raw: list[np.ndarray] = []
         self._of_tensor = lru_cache(maxsize=4)(self._look_up)
@@ -51,24 +52,21 @@ class Combiner:
         addends, all_bf16, single = self._of_tensor(name)
         if not self.plan.method.linear:
             result, changed, fits = self._by_method(addends, name, start, stop, stored, code)
-        elif self.device == "cpu" and all_bf16 and code == "BF16":
+        elif all_bf16 and code == "BF16":
             result, changed, fits = self._by_one_kernel(addends, name, start, stop, stored, out, count)
-        elif self.device == "cpu" and single:
+        elif single:
             result, changed, fits = self._by_kernels(addends, name, start, stop, stored, code)
         else:
             result, changed, fits = self._by_torch(addends, name, start, stop, stored, code)
         if not fits:
-            raise InputError(
-                f"output.dtype: the merged tensor {name} has a value beyond {dtypes.LARGEST[code]:g}, the largest in "
-                f"torch.{dtypes.NAMES[code]}; use smaller coefficients, or bfloat16"
-            )
+            refuse_too_large(name, code)
         return _put(result, out), changed
 
     def step(self, name: str) -> int:
         """How many elements a call should be about. As many as come where one kernel goes through what lies in memory: nothing is read
         into scratch memory then, and what surrounds the kernel costs least."""
         addends, all_bf16, _ = self._of_tensor(self.plan.sources.base.tied_copies.get(name, name))
-        plain = all_bf16 and self.device == "cpu" and not any(addend.key_neurons for addend in addends)
+        plain = all_bf16 and not any(addend.key_neurons for addend in addends)
         return LARGE_STEP if plain and all(file.in_memory for file in self.plan.sources.files) else CHUNK_ELEMENTS
 
     def _look_up(self, name: str) -> tuple[list[Addend] | list[WeightedVector], bool, bool]:
@@ -187,15 +185,15 @@ class Combiner:
     ) -> tuple[np.ndarray, int, bool]:
         sources = self.plan.sources
         base = widened(stored, sources.base.source, name, start, sources.precision(name))
-        on_device = torch.from_numpy(base).to(self.device)
+        in_torch = torch.from_numpy(base)
         terms = []
         for addend in addends:
-            difference = addend.difference.chunk(name, start, stop, on_device)
+            difference = torch.from_numpy(addend.difference.values(name, start, stop, base))
             if addend.key_neurons is not None:
-                mask = addend.key_neurons.mask(name, start, stop).to(self.device)
+                mask = addend.key_neurons.mask(name, start, stop)
                 difference = torch.where(mask, difference, 0)
             terms.append((addend.coefficient, difference))
-        return _rounded_by_torch(equations.merged(on_device, terms), base, code)
+        return _rounded_by_torch(equations.merged(in_torch, terms), base, code)
 
     def _by_method(
         self, vectors: list[WeightedVector], name: str, start: int, stop: int, stored: np.ndarray, code: str
@@ -225,6 +223,14 @@ class Combiner:
             out[first - start : last - start], count, good = rounded(total, base, code)
             changed, fits = changed + count, fits and good
         return out, changed, fits
+
+
+def refuse_too_large(name: str, code: str) -> NoReturn:
+    """Raises InputError: the dtype cannot hold a value of the merged tensor."""
+    raise InputError(
+        f"output.dtype: the merged tensor {name} has a value beyond {dtypes.LARGEST[code]:g}, the largest in "
+        f"torch.{dtypes.NAMES[code]}; use smaller coefficients, or bfloat16"
+    )
 
 
 def _coefficients(addends: list[Addend]) -> np.ndarray:
@@ -262,5 +268,5 @@ def rounded(values: np.ndarray, base: np.ndarray, code: str) -> tuple[np.ndarray
 def _rounded_by_torch(values: torch.Tensor, base: np.ndarray, code: str) -> tuple[np.ndarray, int, bool]:
     dtype = dtypes.torch_dtype(code)
     result, unchanged = values.to(dtype), torch.from_numpy(base).to(dtype)
-    changed = int((result != unchanged.to(result.device)).sum())
-    return dtypes.as_numpy(result.cpu()), changed, bool(torch.isfinite(result).all())
+    changed = int((result != unchanged).sum())
+    return dtypes.as_numpy(result), changed, bool(torch.isfinite(result).all())

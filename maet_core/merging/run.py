@@ -13,10 +13,10 @@ from pathlib import Path
 import maet_core
 from maet_core.checkpoints import Checkpoint
 from maet_core.dtypes import CODES
-from maet_core.errors import InputError
 from maet_core.lazy import torch
 from maet_core.mapping import cut_short_said
 from maet_core.merging.card import model_card
+from maet_core.merging.devices import choose_cards
 from maet_core.merging.output import new_directory
 from maet_core.merging.plan import plan_merge
 from maet_core.merging.writer import nbytes, write_weights
@@ -65,18 +65,18 @@ def merge(
     a model with holes.
     """
     started, output = time.monotonic(), Path(output)
-    target, reason = choose_device(device)
-    if target != "cpu" and not METHODS[recipe.method.name].linear:
-        target, reason = "cpu", f"{recipe.method.name} looks at single values, which runs on the CPU"
+    cards, reason = choose_cards(device)
+    if cards and not METHODS[recipe.method.name].linear:
+        cards, reason = [], f"{recipe.method.name} looks at single values, which runs on the CPU"
     with cut_short_said():
         sources = Sources.open(recipe, folder, progress, halted, mapped=True)
-        return _merge(sources, output, target, reason, started, progress, halted, sync)
+        return _merge(sources, output, cards, reason, started, progress, halted, sync)
 
 
 def _merge(
     sources: Sources,
     output: Path,
-    target: str,
+    cards: list[torch.device],
     reason: str,
     started: float,
     progress: Progress | None,
@@ -90,7 +90,7 @@ def _merge(
     with new_directory(output, needed, work, sync) as partial:
         sources.hash_in_passing()
         plan = plan_merge(sources, None, progress, halted)
-        changed = write_weights(plan, layout, partial, target, progress, halted)
+        changed = write_weights(plan, layout, partial, cards, progress, halted)
         _write_companions(sources.base, recipe, partial.path)
         (partial.path / "README.md").write_text(model_card(plan, output.name), "utf-8")
         partial.forget()
@@ -106,37 +106,9 @@ def _merge(
         bytes_read=sources.bytes_read,
         bytes_written=written,
         peak_bytes=peak,
-        device=target,
+        device=", ".join(map(str, cards)) or "cpu",
         device_reason=reason,
     )
-
-
-def choose_device(wanted: str) -> tuple[str, str]:
-    """The device that computes, as torch calls it, and why. Raises InputError if the wanted one is not there.
-
-    Where the machine has no NVIDIA driver at all, torch is not even asked.
-    """
-    if wanted == "cpu":
-        return wanted, "asked for"
-    if wanted == "auto":
-        if not _has_nvidia_driver():
-            return "cpu", "no CUDA card here"
-        if not torch.cuda.is_available():
-            return "cpu", "torch cannot use the CUDA card of this machine"
-        free, _ = torch.cuda.mem_get_info()
-        if free > 1 << 30:
-            return "cuda", f"a CUDA card with {free / 2**30:.1f} GiB free"
-        return "cpu", f"the CUDA card has only {free / 2**30:.1f} GiB free"
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(wanted.partition(":")[0]):
-        raise InputError(
-            f"--device: {wanted} is not available here; available: auto, {', '.join(d for d, ok in available.items() if ok)}"
-        )
-    return wanted, "asked for"
-
-
-def _has_nvidia_driver() -> bool:
-    return sys.platform == "win32" or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
 def output_layout(base: Checkpoint, recipe: Recipe) -> Layout:

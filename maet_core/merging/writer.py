@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial as partial_of
 from math import prod
 
 from maet_core.checkpoints import INDEX_FILE
 from maet_core.dtypes import HELD_AS
 from maet_core.identity import BLOCK_BYTES
 from maet_core.kernels import CHUNK_ELEMENTS
+from maet_core.lazy import torch
 from maet_core.merging.combine import Combiner
+from maet_core.merging.on_device import PIECE_ELEMENTS, OnDevice, Piece
 from maet_core.merging.output import Partial
 from maet_core.merging.plan import MergePlan
 from maet_core.progress import Halted, Progress, tell, threads
@@ -38,12 +41,13 @@ def write_weights(
     plan: MergePlan,
     layout: Layout,
     partial: Partial,
-    device: str,
+    cards: list[torch.device],
     progress: Progress | None = None,
     halted: Halted | None = None,
 ) -> dict[str, int]:
     """Writes every tensor of `layout` as shards with their index, and returns how many values of each differ from the base.
 
+    `cards` share the blocks of all tensors, with a thread each; without any, threads of the processor do.
     Tensors that an earlier, killed run has finished are kept. An exception in any thread ends the work and is raised here.
     """
     shards = shard(layout, plan.sources.recipe.output.shard_bytes)
@@ -53,7 +57,7 @@ def write_weights(
         for name, tensors in zip(names, shards, strict=True)
     ]
     try:
-        changed = _Work(plan, layout, files, shards, partial, device).run(progress, halted)
+        changed = _Work(plan, layout, files, shards, partial, cards).run(progress, halted)
     finally:
         for file in files:
             file.close()
@@ -74,9 +78,10 @@ class _Work:
         files: list[PlacedSafetensors],
         shards: list[list[str]],
         partial: Partial,
-        device: str,
+        cards: list[torch.device],
     ):
-        self.plan, self.layout, self.files, self.partial, self.device = plan, layout, files, partial, device
+        self.plan, self.layout, self.files, self.partial = plan, layout, files, partial
+        self._workers = [partial_of(self._work_on, card) for card in cards] or [self._work] * threads()
         self.changed: Counter[str] = Counter(partial.done)
         self.total = sum(prod(shape) for _, shape in layout.values())
         self._missing = {name: prod(shape) for name, (_, shape) in layout.items() if name not in partial.done}
@@ -94,8 +99,8 @@ class _Work:
 
     def run(self, progress: Progress | None, halted: Halted | None) -> dict[str, int]:
         noted = time.monotonic()
-        with ThreadPoolExecutor(max_workers=_threads(self.device), thread_name_prefix="merge") as pool:
-            workers = [pool.submit(self._work) for _ in range(_threads(self.device))]
+        with ThreadPoolExecutor(max_workers=len(self._workers), thread_name_prefix="merge") as pool:
+            workers = [pool.submit(work) for work in self._workers]
             try:
                 running = set(workers)
                 while running:
@@ -112,22 +117,42 @@ class _Work:
         return dict(self.changed)
 
     def _work(self) -> None:
-        combiner = Combiner(self.plan, self.device)
-        step = CHUNK_ELEMENTS if self.device == "cpu" else BLOCK_ELEMENTS
+        combiner = Combiner(self.plan)
         while (block := self._next()) is not None:
             changed = 0
-            for start in range(block.start, block.stop, step):
-                stop = min(start + step, block.stop)
+            for start in range(block.start, block.stop, CHUNK_ELEMENTS):
+                stop = min(start + CHUNK_ELEMENTS, block.stop)
                 values, count = combiner.chunk(block.name, start, stop, self.layout[block.name][0])
                 block.file.write(block.name, start, values)
                 changed += count
                 if self._stopping:
                     return
-            if (
-                self.partial.sync
-            ):  # the disk works while the rest is computed, and little is left to wait for at the end
-                block.file.flush(block.name, block.start, block.stop)
-            self._account(block, changed)
+            self._finish(block, changed)
+
+    def _work_on(self, card: torch.device) -> None:
+        blocks: deque[_Block] = deque()  # of which pieces are under way
+        changed = 0
+
+        def pieces() -> Iterator[Piece]:
+            while (block := self._next()) is not None:
+                blocks.append(block)
+                for start in range(block.start, block.stop, PIECE_ELEMENTS):
+                    stop = min(start + PIECE_ELEMENTS, block.stop)
+                    yield Piece(block.name, start, stop, self.layout[block.name][0])
+
+        for piece, values, count in OnDevice(self.plan, card).merged(pieces()):
+            blocks[0].file.write(piece.name, piece.start, values)
+            changed += count
+            if piece.stop == blocks[0].stop:
+                self._finish(blocks.popleft(), changed)
+                changed = 0
+            if self._stopping:
+                return
+
+    def _finish(self, block: _Block, changed: int) -> None:
+        if self.partial.sync:  # the disk works while the rest is computed, and little is left to wait for at the end
+            block.file.flush(block.name, block.start, block.stop)
+        self._account(block, changed)
 
     def _next(self) -> _Block | None:
         with self._lock:
@@ -165,10 +190,6 @@ def shard(layout: Layout, shard_bytes: int) -> list[list[str]]:
 def nbytes(layout: Layout, name: str) -> int:
     code, shape = layout[name]
     return prod(shape) * HELD_AS[code].itemsize
-
-
-def _threads(device: str) -> int:
-    return threads() if device == "cpu" else 1
 
 
 def _shard_name(position: int, count: int) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 from maet_core import equations
 from maet_core.differences import Difference
 from maet_core.importance.key_neurons import KeyNeurons
-from maet_core.lazy import torch
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,6 @@ class AbilityWeights:
         for values in parts if chosen is not None else ():
             values[~chosen] = 0
         return equations.ability_weights(parts[0], parts[1] if len(parts) > 1 else None, self.alpha, self.beta)
-
-    def chunk(self, name: str, start: int, stop: int, base_chunk: torch.Tensor) -> torch.Tensor:
-        """The same as a tensor, on the device of `base_chunk`."""
-        return torch.from_numpy(self.values(name, start, stop, base_chunk.cpu().numpy())).to(base_chunk.device)
 
     def _read(
         self, name: str, start: int, stop: int, base_values: np.ndarray, wanted: list[Difference]
