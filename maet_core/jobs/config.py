@@ -6,6 +6,7 @@ a workspace may come from somebody else, and an engine is a command that is run.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from dataclasses import dataclass, field, fields, replace
@@ -105,6 +106,16 @@ def _config() -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise JobError(f"{path}: cannot be read ({error})") from error
+    return _parsed(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
+    """Pages ask at every run, and reading YAML takes a while; nobody changes what is returned."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 

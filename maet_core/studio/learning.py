@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from maet_core import jobs
+from maet_core.errors import JobError
 from maet_core.jobs import config
 from maet_core.recipe import KeyNeuronRule, Recipe
 from maet_core.studio import following, resources, shell, state
@@ -142,16 +143,25 @@ def _start(command: list[str], form: str, label: str, folder: str, proposed: str
 
 def _place(form: str) -> tuple[list[str], dict[str, Any]]:
     """The command's words, and what `submit` is told, about where it runs; a choice where there is one."""
-    gpus = len(config.local_limits().gpus)
-    places: dict[str, tuple[list[str], dict[str, Any]]] = {"this machine's processor": ([], {})}
-    if gpus:
-        places = {"one GPU of this machine": (["--device", "cuda"], {"gpus": 1}), **places}
-    for engine in config.engines_here()[1:]:
-        places[engine] = (["--device", "auto"], {"engine": engine})
+    try:
+        places = _places()
+    except JobError as error:  # the person's jobs.yaml; nothing else on the page depends on it
+        st.caption(str(error))
+        return [], {}
     chosen = next(iter(places))
     if len(places) > 1:
         chosen = st.selectbox("Runs on", places, key=f"{form}-place", **_HEARD)
     return places[chosen]
+
+
+def _places() -> dict[str, tuple[list[str], dict[str, Any]]]:
+    found: dict[str, tuple[list[str], dict[str, Any]]] = {}
+    if config.local_limits().gpus:
+        found["one GPU of this machine"] = ["--device", "cuda"], {"gpus": 1}
+    found["this machine's processor"] = [], {}
+    for engine in config.engines_here()[1:]:
+        found[engine] = ["--device", "auto"], {"engine": engine}
+    return found
 
 
 def _corpus(place, label: str, key: str, optional: bool = False, about: tuple[str, ...] = ()) -> str | None:

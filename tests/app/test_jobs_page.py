@@ -231,6 +231,10 @@ def test_a_cluster_that_is_installed_is_offered(app, workspace, tmp_path, monkey
     test.button(key="train-start").click().run()
     assert not test.exception
     assert jobs.status(workspace, 1).job.engine == "near"
+    (tmp_path / "jobs.yaml").write_text("local: 7\n")
+    test = app("models")
+    page_tools.no_complaint(test)
+    assert "jobs.yaml" in " ".join(one.value for one in test.caption)
 
 
 def test_durations_and_moments_are_for_people():

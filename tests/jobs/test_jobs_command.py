@@ -84,6 +84,24 @@ def test_locate_takes_job_too(workspace, maet):
     assert (workspace / "scores" / "s.safetensors").is_file()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate models/base recipes/demo.yaml --task tasks/math.jsonl",
+        "sweep recipes/demo.yaml --task tasks/math.jsonl --gamma 0:1:0.5",
+        "tune recipes/demo.yaml --task tasks/math.jsonl --trials 3",
+        "reproduce --base models/base --ability a.txt --general b.txt --language sw=c.txt --task tasks/math.jsonl",
+    ],
+)
+def test_measuring_takes_job_too_and_adds_to_its_folder(workspace, yard, maet, command):
+    yard.start("a"), yard.start("b")  # so that the job waits
+    outcome = maet(*command.split(), "-o", "results/new", "--job")
+    assert outcome.status == 0, outcome.stderr
+    order = jobs.cancel(workspace, 3).job
+    assert order.typed == f"maet {command} -o results/new --json"
+    assert (order.output, order.grows) == (str(workspace / "results" / "new"), True)
+
+
 def test_the_list_and_what_can_be_done_with_a_job(workspace, yard, maet):
     assert "no jobs in" in maet("jobs").stdout
     first, second = yard.start("a", before="echo hello >&2"), yard.start("b")
