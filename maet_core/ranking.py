@@ -49,6 +49,8 @@ class Cut:
 
 
 _SAMPLE, _SEGMENT = 1 << 20, 512
+# Values next to the threshold that are held before they are counted.
+_LOOSE = 1 << 18
 _LEAST_SAMPLE, _LONG_SEGMENT = 1 << 16, 1 << 12
 # So many chunks a thread ranks at once, for each range has its costs beside the loops.
 _CHUNKS_AT_ONCE = 4
@@ -102,7 +104,7 @@ def largest_of_each(
 class _Tally:
     """The magnitudes under one name, as bits of float32 numbers: by their first 16 bits, how many there are (`begins`, sorted, and
     `begin_counts`; where a single run of beginnings was wanted, the next one stands for all above, and none below is counted); of those
-    that begin as was wanted, each value and how often it is there, in as many entries as there were chunks."""
+    that begin as was wanted, each value and how often it is there, in one entry or several."""
 
     begins: np.ndarray
     begin_counts: np.ndarray
@@ -160,10 +162,11 @@ def _tally(
     one_run = runs.size > 0 and runs.size == runs[-1] - runs[0] + 1
 
     def tally(name: str) -> _Tally:
-        begin_counts, found = np.zeros(1 << 16, np.int64), []
+        begin_counts, found, loose = np.zeros(1 << 16, np.int64), [], []
+        room = np.empty(min(step, sizes[name]) + 1, np.uint32)
         for start in range(0, sizes[name], step):
             stop = min(start + step, sizes[name])
-            inside = np.empty(stop - start + 1, np.uint32)
+            inside = room[: stop - start + 1]
             if one_run:  # what lies above need not be told apart, nor what lies below: that is several times as fast
                 low, high = np.uint32(runs[0] << 16), np.uint32(runs[-1] << 16 | 0xFFFF)
                 above, size = near(name, start, stop, low, high, inside)
@@ -171,7 +174,10 @@ def _tally(
             else:
                 bits = read(name, start, stop).view(np.uint32)
                 size = kernels.count_beginnings(bits, wanted, begin_counts, inside)
-            found.append(np.unique(inside[:size], return_counts=True))
+            loose.append(inside[:size].copy())
+            if stop == sizes[name] or sum(map(len, loose)) > _LOOSE:
+                found.append(np.unique(np.concatenate(loose), return_counts=True))
+                loose = []
         values = np.concatenate([values for values, _ in found] or [np.empty(0, np.uint32)])
         counts = np.concatenate([counts for _, counts in found] or [np.empty(0, np.int64)])
         if one_run:
