@@ -78,7 +78,9 @@ def show_answers(found: Evaluation, cell, models: list[str], reference: str, rea
     other = found.cell(beside, cell.task, cell.language) if beside else None
     figures = [("right", measured.share_of(cell, reading).text())]
     if other is not None:
-        figures.append((f"beside {other.model}", report.compare(found, cell, other, reading).paired.text()))
+        paired = report.compare(found, cell, other, reading).paired
+        luck = "; inside the interval: not a result" if paired.is_luck else ""
+        figures.append((f"beside {other.model}{luck}", paired.text()))
     charts.numbers(*((value, what) for what, value in figures))
     table = measured.ordered_answers(found, cell, other, reading)
     pages = -(-len(table) // PAGE)
@@ -141,7 +143,11 @@ def draw_search(name: str) -> None:
     if any(point.forgetting is not None for point in tried):
         st.subheader("Gain against forgetting")
         st.plotly_chart(searched.front(search), key="search-front")
-    st.dataframe(searched.table(search), hide_index=True)
+    st.dataframe(
+        searched.table(search),
+        hide_index=True,
+        column_config={"setting": st.column_config.TextColumn(width="medium")},
+    )
     outcome = search.head.get("outcome")
     if outcome:
         st.subheader("Once, on questions that no trial saw")

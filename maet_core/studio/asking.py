@@ -13,6 +13,13 @@ from maet_core.workspace import short_name
 
 _JOB, _SEEN = "_my_evaluation", "_my_cells"
 WAYS = {"tune": "Find the best", "sweep": "Try every value"}
+PROMPTS = {
+    "": "The task's own, else direct",
+    "direct": "Answer at once",
+    "cot-en": "Steps in English",
+    "cot-native": "Steps in the language",
+}
+HUB_TASKS = ("mgsm", "msvamp", "gsm8k")
 # what the form offers to sweep, with values that show the whole curve
 SWEPT = {"gamma": ("γ", "0:2:0.25"), "eta": ("η", ""), "k2": ("k₂, %", "")}
 
@@ -121,7 +128,7 @@ def _watch(job: str) -> None:
 
 
 def _asked(form: str, limit: int) -> list[str]:
-    """The words of the command about task, languages, questions and general text; none where no task is there."""
+    """The words of the command about task, languages, prompts and general text; none where no task is there."""
     tasks = _tasks()
     left, middle, right = st.columns(3)
     task = left.selectbox("Task", tasks, key=f"{form}-task", on_change=state.acted)
@@ -130,6 +137,15 @@ def _asked(form: str, limit: int) -> list[str]:
     )
     most = right.number_input(
         "Questions a language (0: all)", 0, 10_000, limit, 50, key=f"{form}-limit", on_change=state.acted
+    )
+    style = left.selectbox("Prompt", PROMPTS, format_func=PROMPTS.get, key=f"{form}-prompt", on_change=state.acted)
+    shots = middle.number_input(
+        "Exemplars before each",
+        0,
+        64,
+        key=f"{form}-shots",
+        help="Taken from the task's other splits.",
+        on_change=state.acted,
     )
     corpora = {
         path.stem.removeprefix("general-"): path
@@ -149,6 +165,8 @@ def _asked(form: str, limit: int) -> list[str]:
     words = ["--task", task]
     words += ["--languages", languages.strip()] if languages.strip() else []
     words += ["--limit", str(most)] if most else []
+    words += ["--prompt", style] if style else []
+    words += ["--shots", str(shots)] if shots else []
     for code in texts:
         words += ["--general", f"{code}=corpora/{corpora[code].name}"]
     return words
@@ -177,13 +195,14 @@ def _recipes() -> list[str]:
 
 
 def _tasks() -> list[str]:
-    """Those of the demo, and the workspace's files of questions."""
+    """Those of the demo, the workspace's files and folders of questions, and those that the hub has."""
+    from maet_core.evaluation.questions import SUFFIXES
     from maet_core.evaluation.tasks import DEMO_TASKS
 
-    files = sorted((resources.workspace().path / "tasks").glob("*.*"))
-    return [f"demo-{path.stem}" for path in sorted(DEMO_TASKS.glob("*.jsonl"))] + [
-        f"tasks/{path.name}" for path in files if path.suffix in (".jsonl", ".tsv")
-    ]
+    there = sorted((resources.workspace().path / "tasks").iterdir())
+    own = [path.name for path in there if path.name[0] != "." and (path.suffix in SUFFIXES or path.is_dir())]
+    bundled = [f"demo-{path.stem}" for path in sorted(DEMO_TASKS.glob("*.jsonl"))]
+    return [*bundled, *(f"tasks/{name}" for name in own), *HUB_TASKS]
 
 
 def _label(path: str) -> str:

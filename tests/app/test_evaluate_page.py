@@ -51,10 +51,15 @@ def test_looking_for_coefficients_is_a_job(app, workspace, tmp_path, monkeypatch
     test.selectbox(key="search-task").set_value("tasks/math.jsonl").run()
     shown = [code.value for code in test.code if code.value.startswith("maet tune")]
     assert shown == ["maet tune recipes/demo.yaml --task tasks/math.jsonl --trials 100 -o results/coefficients"]
+    options = test.selectbox(key="search-task").options
+    assert [options[0], *options[-3:]] == ["demo-math", "mgsm", "msvamp", "gsm8k"]
     test.segmented_control(key="search-way").set_value("sweep").run()
+    test.selectbox(key="search-prompt").set_value("direct").run()
+    test.number_input(key="search-shots").set_value(2).run()
     test.text_input(key="search-k2").set_value("50,100").run()
     command = (
-        "maet sweep recipes/demo.yaml --task tasks/math.jsonl --gamma 0:2:0.25 --k2 50,100 -o results/coefficients"
+        "maet sweep recipes/demo.yaml --task tasks/math.jsonl --prompt direct --shots 2 "
+        "--gamma 0:2:0.25 --k2 50,100 -o results/coefficients"
     )
     assert [code.value for code in test.code if code.value.startswith("maet sweep")] == [command]
     test.button(key="search-ask").click().run()
