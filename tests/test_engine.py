@@ -9,6 +9,7 @@ from small_workspace import byte_tokenizer, config
 
 from maet_core.conversation import Decoding
 from maet_core.errors import Cancelled
+from maet_core.evaluation import threads as fitting
 from maet_core.evaluation.engine import answer
 from maet_core.evaluation.likelihood import choose
 from maet_core.evaluation.prompts import Protocol, build_prompt, stop_texts
@@ -91,6 +92,19 @@ def test_too_long_and_too_little_room(model, tokenizer):
     assert found[2].finished == "too long"
     assert found == answer(short, tokenizer, prompts, Decoding(16), batch_rows=1)
     assert found[3].tokens == 1
+
+
+@pytest.mark.parametrize(("small", "threads"), [(10**9, 1), (0, 2)])
+def test_a_small_model_is_given_one_thread_for_a_while(model, monkeypatch, small, threads):
+    monkeypatch.setattr(fitting, "SMALL", small)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with fitting.fitting_threads(model):
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_batches_are_told_as_they_come_and_halting_stops(model, tokenizer):

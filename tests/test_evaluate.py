@@ -13,9 +13,10 @@ from small_workspace import build_workspace
 
 from maet_core.errors import Cancelled, InputError, OutputError
 from maet_core.evaluation import report
+from maet_core.evaluation.asking import Ask
 from maet_core.evaluation.prompts import Protocol
 from maet_core.evaluation.results import Evaluation
-from maet_core.evaluation.run import Ask, evaluate
+from maet_core.evaluation.run import evaluate
 from maet_core.evaluation.subjects import find_subjects
 from maet_core.evaluation.tasks import load_task
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 import transformers
 
+from maet_core.evaluation.asking import Ask, ask_items
 from maet_core.evaluation.prompts import Protocol
 from maet_core.evaluation.questions import Question
-from maet_core.evaluation.run import Ask, ask_items
 from maet_core.evaluation.tasks import Task, load_task
 
 pytest.importorskip("lm_eval")

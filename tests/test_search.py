@@ -8,10 +8,10 @@ from small_workspace import build_workspace
 
 from maet_core.conversation import Decoding
 from maet_core.errors import Cancelled, InputError, OutputError
+from maet_core.evaluation.asking import Ask
 from maet_core.evaluation.engine import answer
 from maet_core.evaluation.prompts import Protocol, build_prompt
 from maet_core.evaluation.results import alone
-from maet_core.evaluation.run import Ask
 from maet_core.evaluation.tasks import load_task
 from maet_core.recipe import Recipe
 from maet_core.search.asker import Asker

@@ -62,7 +62,8 @@ def reproduce(languages, output, only_plan, as_json, **told) -> None:
 
     Says first what it will cost. Each step is a command that can be read in OUTPUT/plan.json.
     """
-    from maet_core.cli.evaluate import print_evaluation, read_general, to_json
+    from maet_core.cli.evaluate import read_general
+    from maet_core.cli.evaluated import print_evaluation, to_json
     from maet_core.reproduction.plan import Order, make_plan
     from maet_core.reproduction.run import costs, is_done, measure_speed
     from maet_core.reproduction.run import reproduce as run

@@ -1,6 +1,6 @@
 """Whether a model is right, in which language, and whether that is more than luck.
 
-`extraction` reads the answer out of a text, `tasks` and `prompts` say what is asked and how, `engine` lets a model answer,
+`extraction` reads the answer out of a text, `tasks`, `prompts` and `asking` say what is asked and how, `engine` lets a model answer,
 `likelihood` scores choices and general text, `statistics` says what the counts allow to claim, `run` puts it together and
 `results` keeps it. This module imports no torch: the app's first page uses it.
 """

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from maet_core.evaluation.asking import Ask, ask_items
 from maet_core.evaluation.questions import Question
-from maet_core.evaluation.run import Ask, ask_items, general_texts
+from maet_core.evaluation.run import general_texts
 from maet_core.evaluation.subjects import DTYPES
 from maet_core.inspection.losses import Losses, answer_losses
 from maet_core.live import LiveModel

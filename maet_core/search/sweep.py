@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from maet_core.evaluation.asking import Ask
 from maet_core.evaluation.results import alone
-from maet_core.evaluation.run import Ask
+from maet_core.evaluation.threads import fitting_threads
 from maet_core.inspection.losses import Losses
 from maet_core.live import LiveModel
 from maet_core.progress import Halted, Progress, record, tell
@@ -47,12 +48,14 @@ def sweep(
         known = [(point.settings, point.role) for point in search.points]
         left = [entry for entry in work if (entry[0], entry[2]) not in known]
         if left:
-            runner = Runner(LiveModel(sources, device), asks, general or {}, batch_rows)
-            for settings, changed, role in left:
-                tell(progress, halted, "sweeping", len(search.points), len(work))
-                point = runner.point(settings, changed, role, halted)
-                search.add(point)
-                note(point)
+            live = LiveModel(sources, device)
+            runner = Runner(live, asks, general or {}, batch_rows)
+            with fitting_threads(live.model):
+                for settings, changed, role in left:
+                    tell(progress, halted, "sweeping", len(search.points), len(work))
+                    point = runner.point(settings, changed, role, halted)
+                    search.add(point)
+                    note(point)
         if progress:
             progress("sweeping", len(work), len(work))
         search.head["finished"] = True

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from maet_core.errors import InputError
+from maet_core.evaluation.asking import Ask
 from maet_core.evaluation.questions import Question
-from maet_core.evaluation.run import Ask
 from maet_core.progress import Halted, Progress, tell
 from maet_core.recipe import Recipe
 from maet_core.search.asker import by_language

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from maet_core.errors import InputError
+from maet_core.evaluation.asking import Ask
 from maet_core.evaluation.results import Evaluation, alone
-from maet_core.evaluation.run import Ask, evaluate
+from maet_core.evaluation.run import evaluate
 from maet_core.evaluation.subjects import DTYPES, live_subject
 from maet_core.evaluation.tasks import Task
+from maet_core.evaluation.threads import fitting_threads
 from maet_core.live import LiveModel
 from maet_core.progress import Halted, Progress
 from maet_core.recipe import Recipe
@@ -110,7 +112,8 @@ def tune(
         trials = Trials(
             search, Runner(live, development, general, batch_rows), recipe, space, two_goals, portions, seed
         )
-        trials.run(budget, progress, halted)
+        with fitting_threads(live.model):
+            trials.run(budget, progress, halted)
         best = choose(search)
         tuned = apply_settings(recipe, best.settings) if best.settings else recipe
         _as_file_in(tuned, recipe_folder, output).save(output / "recipe.yaml")

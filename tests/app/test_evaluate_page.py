@@ -3,9 +3,10 @@
 import pytest
 
 from maet_core import jobs
+from maet_core.evaluation.asking import Ask
 from maet_core.evaluation.prompts import Protocol
 from maet_core.evaluation.results import Evaluation
-from maet_core.evaluation.run import Ask, evaluate
+from maet_core.evaluation.run import evaluate
 from maet_core.evaluation.subjects import find_subjects
 from maet_core.evaluation.tasks import load_task
 from maet_core.recipe import Recipe
