@@ -13,7 +13,7 @@ help:
 	@echo "make test-fast    the tests without a browser"
 	@echo "make test-slurm   jobs on a real Slurm, which is installed first (Debian, root)"
 	@echo "make chaos        300 random kills over jobs; writes docs/reliability.md as it goes, and goes on where it was stopped (about an hour)"
-	@echo "make figures      measure docs/evaluation-figures.md again on the demo models (minutes)"
+	@echo "make figures      measure docs/evaluation-figures.md again on the demo models (about twenty minutes)"
 	@echo "make lint         format and rules (ruff)"
 	@echo "make demo         generate the demo corpora and train the demo models again (about an hour)"
 	@echo "make screenshots  take the README's pictures again"

@@ -1,8 +1,8 @@
 """What evaluation, tuning and the paper's table come to on the demo models; writes docs/evaluation-figures.md and its .json.
 
-    python benchmarks/coefficients.py                # both parts: some minutes on a calm machine
+    python benchmarks/coefficients.py                # both parts: about twenty minutes on a calm machine
     python benchmarks/coefficients.py --only tune    # a hundred trials on the demo models, by the clock and in processor time
-    python benchmarks/coefficients.py --only table   # `maet reproduce`, short, in its real processes; goes on where it was stopped
+    python benchmarks/coefficients.py --only table   # `maet reproduce` as it is, in its real processes; goes on where it was stopped
 
 Each part is measured by the commands that people type. A part that is not measured again keeps its figures and their circumstances.
 """
@@ -177,7 +177,7 @@ def _table_lines(told: dict[str, Any]) -> list[str]:
     return [
         f"Every step in a process of its own. Beforehand it said {told['said_seconds'] / 60:.1f} minutes and at most "
         f"{told['bytes'] / 1e6:.0f} MB; it took {seconds / 60:.1f} minutes by the clock, {used / 60:.1f} of processor time, and left "
-        f"{told['made_bytes'] / 1e6:.0f} MB. {told['protocol']}. The corpora are samples of 60 kB, seen "
+        f"{told['made_bytes'] / 1e6:.0f} MB. Questions: {told['protocol']}. The corpora are samples of 60 kB, seen "
         "many times over: enough to learn some of the English problems, too little for more to cross into another language than *always add* "
         "gets. [What the demo's own models show](demo-results.md). Loss: nats per token on general text.",
         "",

@@ -56,6 +56,9 @@ def show_evaluation(found: Evaluation, name: str) -> None:
         selected=tuple(picked) if len(picked) == 2 else None,
         column_title="language",
     )
+    if missed := report.uncounted(found, task):
+        told = "; ".join(f"{model} in {', '.join(languages)}" for model, languages in missed.items())
+        st.caption(f"Not above the best baseline, so that the language does not count: {told}.")
     exports(found, task, reading, name)
     reference = "recipe" if "recipe" in models else models[0]  # a tuning is about what it added to the recipe
     if len(models) > 1:

@@ -15,7 +15,7 @@ from maet_core.errors import Cancelled, InputError, OutputError
 from maet_core.evaluation import report
 from maet_core.evaluation.asking import Ask
 from maet_core.evaluation.prompts import Protocol
-from maet_core.evaluation.results import Evaluation
+from maet_core.evaluation.results import Cell, Evaluation
 from maet_core.evaluation.run import evaluate
 from maet_core.evaluation.subjects import find_subjects
 from maet_core.evaluation.tasks import load_task
@@ -152,6 +152,23 @@ def test_tables(workspace, asks, tmp_path):
     assert report.counts_in(found, found.cells[0]) is False
 
 
+def test_a_language_counts_only_above_the_best_baseline(tmp_path):
+    """Of a hundred questions adding gets 20: 29 right leave it inside the interval (Wilson: from 21.0 for 29, from 19.2 for 27)."""
+    languages = {lang: {"n": 100, "baselines": {"always add": 20, "copy a number": 5}} for lang in ("en", "sw")}
+    cells = [
+        Cell(model, "math", language, 100, right, right, 0, 0, 0, 0.0, "")
+        for model, language, right in (
+            ("a", "en", 29),
+            ("a", "sw", 27),
+            ("b", "en", 100),
+            ("b", "sw", 29),
+            ("c", "sw", 0),
+        )
+    ]
+    found = Evaluation(tmp_path, tasks={"math": {"languages": languages}}, cells=cells)
+    assert report.uncounted(found, "math") == {"a": ["sw"], "c": ["sw"]}
+
+
 def test_the_command(maet, workspace, tmp_path):
     told = maet(
         "evaluate", workspace / "models" / "base", workspace / "recipes" / "demo.yaml", "--task", workspace / "tasks" / "math.jsonl",
@@ -167,6 +184,7 @@ def test_the_command(maet, workspace, tmp_path):
     )
     assert "at most 4 tokens, float32" in shown.stdout
     assert "always add" in shown.stdout
+    assert "base: not above the best baseline in en, sw, bn, which do not count" in shown.stdout
 
 
 @pytest.mark.parametrize(

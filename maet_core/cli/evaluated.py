@@ -68,6 +68,8 @@ def print_evaluation(found, reference: str) -> None:
             rows.append([name, *(_percent(Share(c["baselines"].get(name, 0), c["n"])) for c in counts)])
         rows.append(["n", *(str(count["n"]) for count in counts)])
         print_table(["right, % (95 %)", *languages], rows, right=range(1, len(languages) + 1))
+        for model, missed in report.uncounted(found, task).items():
+            click.echo(f"{model}: not above the best baseline in {', '.join(missed)}, which do not count")
         for pair in report.comparisons(found, task, reference):
             verdict = "  inside the interval: not a result" if pair.paired.is_luck else ""
             click.echo(f"{pair.cell.model} − {reference}, {pair.cell.language}: {pair.paired.text()}{verdict}")

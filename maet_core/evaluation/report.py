@@ -56,6 +56,15 @@ def counts_in(found: Evaluation, cell: Cell) -> bool | None:
     return None if best is None else cell.share.interval[0] > best[1].value
 
 
+def uncounted(found: Evaluation, task: str) -> dict[str, list[str]]:
+    """By model, the languages that do not count for it: where a baseline that knows no language is not beaten beyond the interval."""
+    languages: dict[str, list[str]] = {}
+    for cell in found.cells:
+        if cell.task == task and counts_in(found, cell) is False:
+            languages.setdefault(cell.model, []).append(cell.language)
+    return languages
+
+
 def loss_change(found: Evaluation, text: TextLoss, reference: TextLoss) -> Mean:
     """How many nats per token a model lost on the same texts, paired."""
     return _losses(found, text).change_from(_losses(found, reference))

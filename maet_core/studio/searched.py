@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import streamlit as st
+
 from maet_core.search.points import Search
 from maet_core.studio.charts import GREY, ORANGE
+from maet_core.studio.heatmap import INKS, SEQUENTIAL
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -56,13 +59,15 @@ def surface(search: Search, across: str, down: str) -> go.Figure:
     for point in points:
         i, j = rows.index(point.settings[down]), columns.index(point.settings[across])
         grid[i][j] = max(grid[i][j] or 0.0, 100 * point.gain)
+    mode = st.context.theme.type or "light"
     figure = go.Figure(
         go.Heatmap(
             z=grid,
             x=[_named(value) for value in columns],
             y=[_named(value) for value in rows],
-            colorscale="Blues",
+            colorscale=list(SEQUENTIAL[mode]),
             texttemplate="%{z:.0f}",
+            textfont={"color": INKS[mode]},
             hovertemplate=f"{across} %{{x}}, {down} %{{y}}: %{{z:.1f}} % right<extra></extra>",
             colorbar={"title": {"text": "right, %"}, "thickness": 9},
         )
