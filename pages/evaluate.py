@@ -42,7 +42,7 @@ def show_evaluation(found: Evaluation, name: str) -> None:
             **state.bound_view("evaluate-reading", list(measured.READINGS), "reading", "right"),
         )
     st.caption(
-        f"{found.tasks[task]['protocol']['text']}. Percent right with the 95 % interval. Click a cell for its answers."
+        f"{task}: {found.tasks[task]['protocol']['text']}. Percent right with the 95 % interval. Click a cell for its answers."
     )
     models, baselines = measured.rows_of(found, task)
     picked = state.view("answers", [])

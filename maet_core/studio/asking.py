@@ -93,6 +93,9 @@ def search_form() -> None:
                 )
                 wanted += [f"--{name}", text.strip()] if text.strip() else []
         asked = _asked("search", 0)
+        forgetting = way == "tune" and "--general" in asked
+        if forgetting and st.checkbox("Forget little, too: two goals", key="search-two-goals", on_change=state.acted):
+            wanted += ["--two-goals"]
         _start(
             ["maet", way, recipe, *asked, *wanted],
             "search",

@@ -48,10 +48,17 @@ def test_looking_for_coefficients_is_a_job(app, workspace, tmp_path, monkeypatch
         return submit(workspace, ["true"])
 
     monkeypatch.setattr(jobs, "submit", order)
+    (workspace / "corpora").mkdir(exist_ok=True)
+    (workspace / "corpora" / "general-sw.txt").write_text("maembe ni matamu\n")
     test = app("evaluate")
     test.selectbox(key="search-task").set_value("tasks/math.jsonl").run()
     shown = [code.value for code in test.code if code.value.startswith("maet tune")]
     assert shown == ["maet tune recipes/demo.yaml --task tasks/math.jsonl --trials 100 -o results/coefficients"]
+    test.multiselect(key="search-general").set_value(["sw"]).run()
+    test.checkbox(key="search-two-goals").check().run()
+    (shown,) = [code.value for code in test.code if code.value.startswith("maet tune")]
+    assert "--general sw=corpora/general-sw.txt --trials 100 --two-goals -o" in shown
+    test.multiselect(key="search-general").set_value([]).run()
     options = test.selectbox(key="search-task").options
     assert [options[0], *options[-3:]] == ["demo-math", "mgsm", "msvamp", "gsm8k"]
     test.segmented_control(key="search-way").set_value("sweep").run()
