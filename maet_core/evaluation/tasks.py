@@ -121,7 +121,9 @@ def _folder(place: str, pattern: str) -> list[Question]:
 
 def _mgsm_from_hub(languages: tuple[str, ...]) -> list[Question]:
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import logging
 
+    logging.set_verbosity_error()  # our one line says what is wrong, not its five about trying again
     rows: list[Question] = []
     for language in languages or MGSM_LANGUAGES:
         if language not in MGSM_LANGUAGES:
