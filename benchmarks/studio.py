@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 from run import PROJECT, machine
 
 sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "tests" / "browser")]
@@ -33,19 +33,22 @@ PAGES = ("", "models", "neurons", "tensors", "merge", "compare", "evaluate", "jo
 
 # What the elements show, as one text; a change of it is the effect that is waited for. A document does not look into the
 # components' own trees: what stands behind ">>>" is looked for inside the ones that are in front of it.
-_WATCH = """([event, shown]) => {
+_WATCH = """([event, shown, anew]) => {
+  const known = new WeakMap();
+  let count = 0;
+  const name = (element) => known.get(element) ?? (known.set(element, ++count), count);
   const [outer, inner] = shown.split(" >>> ");
   const found = () => inner
     ? [...document.querySelectorAll(outer + " *")].flatMap((host) => [...(host.shadowRoot?.querySelectorAll(inner) ?? [])])
     : [...document.querySelectorAll(outer)];
   const seen = () => found().map((element) =>
-    [element.getAttribute("class"), element.getAttribute("style"), element.getAttribute("d"), element.textContent].join()).join("|");
+    [anew && name(element), element.getAttribute("class"), element.getAttribute("style"), element.getAttribute("d"), element.textContent].join()).join("|");
   const before = seen();
   window.effect = new Promise((done, fail) => {
-    setTimeout(() => fail("no effect in five minutes"), 300000);
+    setTimeout(() => fail("no effect in a minute"), 60000);
     document.addEventListener(event, () => {
       const from = performance.now();
-      const look = () => seen() === before ? requestAnimationFrame(look) : requestAnimationFrame(() => done(performance.now() - from));
+      const look = () => ["", before].includes(seen()) ? requestAnimationFrame(look) : requestAnimationFrame(() => done(performance.now() - from));
       requestAnimationFrame(look);
     }, { capture: true, once: true });
   });
@@ -60,7 +63,8 @@ Act = Callable[[Page, int], None]
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that a person does on a page, begun by a browser `event`: `act(page, turn)`. Its effect is a change of what is `shown`.
+    """One thing that a person does on a page, begun by a browser `event`: `act(page, turn)`. Its effect is a change of what is `shown`;
+    with `anew` also the same once more, for an answer may have the same words as the one before.
 
     `focus` names the slider that has the focus before. `end` is done when the effect is there.
     """
@@ -73,11 +77,17 @@ class Entry:
     ready: str = "h1"
     focus: str = ""
     end: Act = lambda page, turn: None
+    anew: bool = False
 
 
 def step(page: Page, turn: int) -> None:
     """A slider one step to the right and, the next time, back."""
     page.keyboard.press("ArrowLeft" if turn % 2 else "ArrowRight")
+
+
+def leap(page: Page, turn: int) -> None:
+    """The same by a tenth: one step of k2 need not add a tensor."""
+    page.keyboard.press("PageDown" if turn % 2 else "PageUp")
 
 
 def click(*targets: str) -> Act:
@@ -121,11 +131,13 @@ def cell(key: str, name: str) -> str:
 
 _MAP, _TENSORS = ".st-key-neurons-map >>> button.cell", ".st-key-tensors-map >>> button.cell"
 _BARS, _SAID, _FORMULA = ".st-key-neurons-units .js-plotly-plot .bars path", ".maet-foot .speed", ".katex"
+_NEW = ".maet-answer:not(.waiting)"  # the one before is faded as long as there are no new words
 _GAMMA, _QUESTION = "merge-row-abilities-math-gamma", ".maet-question"
 DEMO = (
     Entry("Merge: γ, one step, to the formula", "merge", "keydown", _FORMULA, step, _SAID, _GAMMA),
-    # the new answer may have the same words, but not the same speed
-    Entry("Merge: γ, one step, to the new answer's beginning", "merge", "keydown", _SAID, step, _SAID, _GAMMA),
+    Entry(
+        "Merge: γ, one step, to the new answer's beginning", "merge", "keydown", _NEW, step, _SAID, _GAMMA, anew=True
+    ),
     Entry(
         "Merge: γ, still held, to the formula",
         "merge",
@@ -139,10 +151,11 @@ DEMO = (
         "Merge: γ, still held, to the new answer's beginning",
         "merge",
         "pointerdown",
-        _SAID,
+        _NEW,
         hold(_GAMMA, 0.7, 0.3),
         _SAID,
         end=let_go,
+        anew=True,
     ),
     Entry("Merge: a preset to the formula", "merge", "click", _FORMULA, choose("Task vectors", "Mine"), _SAID),
     Entry("Merge: another language to its question", "merge", "click", _QUESTION, choose("Bengali", "Thai"), _SAID),
@@ -172,13 +185,13 @@ DEMO = (
         choose("mean importance", "key neurons"),
         _MAP,
     ),
-    Entry("Tensors: k2, one step, to the map", "tensors", "keydown", _TENSORS, step, _TENSORS, "tensors-k2"),
+    Entry("Tensors: k2, a key, to the map", "tensors", "keydown", _TENSORS, leap, _TENSORS, "tensors-k2"),
     Entry(
         "Tensors: k2, still held, to the map",
         "tensors",
         "pointerdown",
         _TENSORS,
-        hold("tensors-k2", 0.7, 0.3),
+        hold("tensors-k2", 0.95, 0.3),
         _TENSORS,
         end=let_go,
     ),
@@ -192,7 +205,6 @@ DEMO = (
         _TENSORS,
     ),
     Entry("Compare: another language to its question", "compare", "click", _QUESTION, choose("Bengali", "Swahili")),
-    Entry("Compare: all models to their first words", "compare", "click", _SAID, click(".st-key-compare-ask button")),
     Entry("Start: another language to its question", "", "click", _QUESTION, choose("Bengali", "Swahili")),
 )
 LARGE = (
@@ -229,9 +241,12 @@ def times(studio: Studio, browser: Browser, entry: Entry, rounds: int) -> list[f
         page.wait_for_timeout(150)  # a person looks at what came before
         if entry.focus:
             page.locator(f".st-key-{entry.focus}").get_by_role("slider").focus()
-        page.evaluate(_WATCH, [entry.event, entry.shown])
+        page.evaluate(_WATCH, [entry.event, entry.shown, entry.anew])
         entry.act(page, turn)
-        found.append(page.evaluate("window.effect"))
+        try:
+            found.append(page.evaluate("window.effect"))
+        except Error as error:
+            raise SystemExit(f"{entry.name}, round {turn}: {error}") from error
         entry.end(page, turn)
     context.close()
     return found[1:]

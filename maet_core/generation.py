@@ -118,6 +118,8 @@ def _drain(pieces: queue.SimpleQueue, runs: list[_Run]) -> list[_Run]:
             pass
         elif kind == "token":
             run.ids.append(value)
+            if len(run.ids) == 1:
+                break  # the first word is waited for
         else:
             run.finished, run.error = value
             if all(run.done for run in runs):

@@ -44,34 +44,48 @@ def roles(recipe: Recipe | None) -> dict[str, str]:
     return {path: ", ".join(uses) for path, uses in found.items()}
 
 
+def _line(row: dict[str, str]) -> str:
+    """One model for a narrow screen: its name and use, and everything else below."""
+    fits = {"yes": "fits", "no": "does not fit"}.get(row["fits"], row["fits"])
+    layers = f"{row['layers']} layers" if row["layers"] else ""
+    parameters = f"{row['parameters']} parameters" if row["parameters"] else ""
+    about = (fits, row["kind"], row["architecture"], layers, parameters, row["dtype"], row["size"], row["identity"])
+    head = f"<b>{html.escape(row['name'])}</b> {html.escape(row['in the recipe'])}"
+    return f"<div>{head}<small>{html.escape(' · '.join(filter(None, about)))}</small></div>"
+
+
 def table(entries: list[Entry], base: Entry | None, recipe: Recipe | None) -> None:
     uses = roles(recipe)
     reasons = {entry.path: entry.problem or (resources.misfit(base, entry) if base else "") for entry in entries}
-    st.dataframe(
-        [
-            {
-                "name": entry.name,
-                "in the recipe": uses.get(entry.path, ""),
-                "fits": "unreadable" if entry.problem else "no" if reasons[entry.path] else "yes",
-                "kind": entry.kind,
-                "architecture": entry.architecture,
-                "layers": "" if entry.layers is None else str(entry.layers),
-                "parameters": "" if entry.problem else quantity(entry.parameters),
-                "dtype": entry.dtype,
-                "size": "" if entry.problem else size(entry.nbytes),
-                "identity": resources.identity(entry),
-            }
-            for entry in entries
-        ],
-        hide_index=True,
-        column_config={
-            "in the recipe": st.column_config.TextColumn(width="medium"),
-            "fits": st.column_config.TextColumn(
-                help="whether it can be combined with the base; if not, the reason is below"
-            ),
-            "identity": st.column_config.TextColumn(help="the same for copies, another for every other content"),
-        },
-    )
+    rows = [
+        {
+            "name": entry.name,
+            "in the recipe": uses.get(entry.path, ""),
+            "fits": "unreadable" if entry.problem else "no" if reasons[entry.path] else "yes",
+            "kind": entry.kind,
+            "architecture": entry.architecture,
+            "layers": "" if entry.layers is None else str(entry.layers),
+            "parameters": "" if entry.problem else quantity(entry.parameters),
+            "dtype": entry.dtype,
+            "size": "" if entry.problem else size(entry.nbytes),
+            "identity": resources.identity(entry),
+        }
+        for entry in entries
+    ]
+    with st.container(key="models-list"):
+        st.html(f"<div class='maet-models'>{''.join(map(_line, rows))}</div>")
+    with st.container(key="models-table"):
+        st.dataframe(
+            rows,
+            hide_index=True,
+            column_config={
+                "in the recipe": st.column_config.TextColumn(width="medium"),
+                "fits": st.column_config.TextColumn(
+                    help="whether it can be combined with the base; if not, the reason is below"
+                ),
+                "identity": st.column_config.TextColumn(help="the same for copies, another for every other content"),
+            },
+        )
     for entry in entries:
         if reasons[entry.path]:
             what = "cannot be read" if entry.problem else "does not fit the base"

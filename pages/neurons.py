@@ -25,6 +25,7 @@ shell.guard()
 GRANULARITIES = {"parameter": "single parameters", "unit": "hidden units"}
 DRAWINGS = {"density": "key neurons", "importance": "mean importance", "difference": "difference"}
 LOOKS = {"shares": "Shares", "overlap": "Overlap", "stability": "Stability", "knock": "Knock out"}
+_PICKED = "_neurons_picked"
 SCOPES = {"global": "the whole model", "per-tensor": "each tensor"}
 
 
@@ -113,6 +114,7 @@ def pick(module: str, layer: str) -> None:
     if state.cell() != (module, layer):
         state.set_view("zoom", None)
     state.set_view("cell", [module, layer])
+    st.session_state[_PICKED] = True
 
 
 def draw_map(table, grid, scale, key: str, heading: str) -> None:
@@ -209,16 +211,28 @@ quick = scores.is_quick(keys.scores) and scores.is_quick(other.scores)
 with line:
     charts.numbers(*figures, *(key_sets.overlap_line(keys, other) if quick else ()))
 restrict_switch(recipe, ability)
-draw_maps(
-    first, second, tables, drawing, f"{other.count:,} neurons, same colours" if drawing == "density" else second.note
-)
-settled()
-place = state.cell()
-if place in cells.density_cells(tables[0]):
-    found = units.inside(keys, place)
-    unit_page.show(recipe, rule, place, found)
-else:
-    st.caption("Click a cell of the map, or reach it with Tab and the arrow keys and press Enter.")
+
+
+def maps() -> None:
+    note = f"{other.count:,} neurons, same colours" if drawing == "density" else second.note
+    draw_maps(first, second, tables, drawing, note)
+    settled()
+
+
+def inside() -> None:
+    place = state.cell()
+    if place in cells.density_cells(tables[0]):
+        unit_page.show(recipe, rule, place, units.inside(keys, place))
+    else:
+        st.caption("Click a cell of the map, or reach it with Tab and the arrow keys and press Enter.")
+
+
+parts = [(st.container(), maps), (st.container(), inside)]
+if st.session_state.pop(_PICKED, False):
+    parts.reverse()  # who clicked a cell looks at what is inside
+for part, draw in parts:
+    with part:
+        draw()
 look_at_sets(recipe, rule, first, keys, tables[0])
 charts.choose_picture_format("neurons")
 if not quick:

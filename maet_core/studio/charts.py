@@ -67,8 +67,7 @@ def unit_bars(units: pd.DataFrame, first: int = 0, last: int | None = None, heig
     share = 100 * _pool((shown["key_neurons"] / shown["neurons"]).to_numpy(float), size)
     rows = first + np.arange(len(importance)) * size
     units_of = units["unit"].to_numpy()[rows]
-    figure = go.Figure()
-    figure.add_bar(
+    bars = go.Bar(
         x=rows,
         y=importance,
         customdata=np.column_stack([units_of, share]),
@@ -87,7 +86,8 @@ def unit_bars(units: pd.DataFrame, first: int = 0, last: int | None = None, heig
             "%{customdata[1]:.0f} % of its neurons are key<extra></extra>"
         ),
     )
-    figure.update_layout(
+    # the layout all at once: each later change of a figure costs milliseconds, and a click waits for them
+    layout = go.Layout(
         height=height,
         margin={"l": 0, "r": 0, "t": 28, "b": 0},
         bargap=0.15 if len(importance) <= 200 else 0,
@@ -95,7 +95,7 @@ def unit_bars(units: pd.DataFrame, first: int = 0, last: int | None = None, heig
         xaxis={"title": {"text": "unit"}, "showgrid": False, "fixedrange": True},
         yaxis={"title": {"text": "importance"}, "rangemode": "tozero", "nticks": 4, "fixedrange": True},
     )
-    return figure, size
+    return go.Figure([bars], layout), size
 
 
 def share_bars(table: pd.DataFrame, by: str, height: int = 260) -> go.Figure:

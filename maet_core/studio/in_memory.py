@@ -32,29 +32,35 @@ _importing = threading.Lock()
 def measured(recipe: Recipe) -> Measured:
     """Similarities for any coefficients; measured again only when models or key neurons change."""
     rules = tuple(str(ability.key_neurons) for ability in recipe.abilities.values())
+    signature = resources.fingerprint(recipe), rules
+    if (found := waiting.known("similarities", signature)) is not None:
+        return found
 
     def work(progress: Progress) -> Measured:
         from maet_core.selection import measure
 
-        return measure(opened, progress)
+        return measure(opened.with_coefficients(recipe), progress)
 
-    opened = resources.sources(recipe)
+    opened = resources.opened(recipe)
     what = "Comparing what the ability and the languages changed"
-    return waiting.shared("similarities", (resources.fingerprint(recipe), rules), work, what, MOST_MEASURED)
+    return waiting.shared("similarities", signature, work, what, MOST_MEASURED)
 
 
 def live(recipe: Recipe) -> LiveModel:
     """The resident model for the recipe's sources; its weights are those of whoever asked last."""
+    signature = resources.fingerprint(recipe)
+    if (found := waiting.known("live", signature)) is not None:
+        return found
 
     def work(progress: Progress) -> LiveModel:
         progress("starting torch", 0, 1)
         with _importing:
             from maet_core.live import LiveModel
 
-        return LiveModel(opened, measured=similarities, progress=progress)
+        return LiveModel(opened.with_coefficients(recipe), measured=similarities, progress=progress)
 
-    opened, similarities = resources.sources(recipe), _needed(recipe)
-    return waiting.shared("live", resources.fingerprint(recipe), work, "Opening the models", most=1)
+    opened, similarities = resources.opened(recipe), _needed(recipe)
+    return waiting.shared("live", signature, work, "Opening the models", most=1)
 
 
 def following(recipe: Recipe) -> Callable[[], AbstractContextManager]:

@@ -67,13 +67,11 @@ def identity(entry: Entry) -> str:
     return _identity(entry.path, _stamp(entry.path), entry.checkpoint)
 
 
-def sources(recipe: Recipe) -> Sources:
-    """The recipe's models, opened and checked against the base. Raises InputError that names the field."""
-    return opened(recipe).with_coefficients(recipe)
-
-
 def opened(recipe: Recipe) -> Sources:
-    """The same without key neurons and with the coefficients of whoever came first; cheap."""
+    """The recipe's models, opened and checked against the base, without key neurons and with the coefficients of whoever came first.
+
+    `with_coefficients` gives the recipe's own. Raises InputError that names the field.
+    """
     return _opened(str(workspace().path), _structure(recipe), _stamps(recipe))
 
 

@@ -133,6 +133,16 @@ def test_what_opens_up_is_not_wider_than_a_phone(studio, open_page, path):
     assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= 390
 
 
+@pytest.mark.parametrize("path", ["models", "merge", "compare"])
+def test_nothing_has_to_be_moved_sideways_on_a_phone(studio, open_page, path):
+    page = studio.open(open_page(viewport={"width": 390, "height": 844}), path)
+    parts = page.locator(".maet-models, .katex-display, [role=radiogroup]").filter(visible=True)
+    expect(parts.first).to_be_visible()
+    for width, content in parts.evaluate_all("(found) => found.map((one) => [one.clientWidth, one.scrollWidth])"):
+        assert content <= width
+    expect(page.get_by_test_id("stDataFrame").filter(visible=True)).to_have_count(0)
+
+
 def test_eq_2_is_whole_at_1200_pixels(studio, open_page):
     page = open_page(viewport={"width": 1200, "height": 900})
     studio.open(page, "merge")

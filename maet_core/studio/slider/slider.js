@@ -24,6 +24,7 @@ class Slider {
     this.wanted = null; // what has been entered and not been sent yet
     this.sent = 0; // the time of the last entry that was sent, which also names it
     this.waiting = false; // for the effect of that one
+    this.ended = null; // the last value, where it was let go
     this.open = false; // values of a drag, or of a key that is held down, have been entered and not the last one
     this.dragging = this.repeating = false;
     const { range, number } = this;
@@ -55,6 +56,7 @@ class Slider {
     range.min = stops ? 0 : data.low;
     range.max = stops ? stops.length - 1 : data.high;
     range.step = stops ? 1 : data.step;
+    this.ended = null;
     [number.min, number.max] = data.limits;
     number.step = stops ? "any" : data.step;
     this.show(data.value);
@@ -82,9 +84,10 @@ class Slider {
   }
 
   changed() {
-    this.show(this.entered());
+    const value = this.entered();
+    this.show(value);
     if (this.repeating) this.later();
-    else this.send(true);
+    else if (this.open || value !== this.ended) this.send(true); // else the end of a drag, which has been told
   }
 
   letGo() {
@@ -121,6 +124,7 @@ class Slider {
     this.waiting = true;
     this.wanted = null;
     this.open = !last;
+    this.ended = last ? this.value : null;
     this.transmit({ value: this.value, time: this.sent, last });
   }
 }
