@@ -16,6 +16,8 @@ import numpy as np
 
 # How much of a file counts as this process's memory at most. What is let go comes back at the next look.
 _KEPT_BYTES = 1 << 24
+# What the system maps around the first byte of a look.
+_AROUND_BYTES = 1 << 17
 
 
 class MappedFile:
@@ -39,7 +41,7 @@ class MappedFile:
 
     def bytes(self, start: int, size: int) -> np.ndarray:
         """uint8, of shape [size]."""
-        self._looked_at += size  # threads may miss some of it
+        self._looked_at += max(size, _AROUND_BYTES)  # threads may miss some of it
         if self._looked_at > _KEPT_BYTES and hasattr(mmap, "MADV_DONTNEED"):
             self._looked_at = 0
             self._map.madvise(mmap.MADV_DONTNEED)
