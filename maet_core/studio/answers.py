@@ -37,8 +37,9 @@ def panel(
 
     What was said is kept as it comes, so that Stop, or any other interruption, loses nothing; it is returned by label. `veiled`
     are headings that stand for the slots' own; what could sway a vote or give a model away is hidden with them: whether the
-    answer is right, its length and speed, and which model had to wait. So these answers come together, when all are there. `to_read` is called once, when there is something to read: all
-    has been said, or the words of every slot have been growing for a moment.
+    answer is right, its length and speed, and which model had to wait. So these answers come together, when all are there.
+    `to_read` is called once, when there is something to read: all has been said, or the words of every slot have been growing for
+    a moment.
     """
     signature = _signature(slots, question, decoding)
     kept = st.session_state.setdefault("_answers", {})

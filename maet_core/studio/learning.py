@@ -76,9 +76,8 @@ def train_form(recipe: Recipe | None) -> None:
         base = left.selectbox("From", bases, first, format_func=short_name, key="train-base", **_HEARD)
         corpus = _corpus(middle, "Corpus", "train-corpus")
         general = _corpus(right, "General text beside it", "train-general", optional=True)
-        left, middle, right = st.columns(
-            3, vertical_alignment="bottom"
-        )  # a row of its own: on a phone they stand in this order
+        # a row of its own: on a phone they stand in this order
+        left, middle, right = st.columns(3, vertical_alignment="bottom")
         scores = [
             f"scores/{path.name}" for path in sorted((resources.workspace().path / "scores").glob("*.safetensors"))
         ]
