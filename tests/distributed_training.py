@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node 2 distributed_training.py FOLDER
 
-A case that is `cut` is stopped after that step, and given again: it goes on from what is on the disk.
+A case that is `cut` is stopped after that step, and given again: it goes on from what is on the disk. One that is `left` is
+not given again, and its losses are kept.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ def run(folder: Path, case: dict, processes: Processes, cut: int | None = None) 
 
     def halted() -> bool:
         counted.append(1)
-        return len(counted) > cut and processes.rank == 1  # the others hear of it
+        return len(counted) >= cut and processes.rank == 1  # the others hear of it
 
     train_checkpoint(
         base,
@@ -52,12 +53,17 @@ if __name__ == "__main__":
         sharded = Processes(whole.rank, whole.count, whole.device, sharded=True)
         for case in json.loads((folder / "cases.json").read_text()):
             processes = sharded if case["sharded"] else whole
-            if "cut" in case:
+            if "cut" in case or "left" in case:
                 with contextlib.suppress(Stopped):
-                    run(folder, case, processes, case["cut"])
+                    run(folder, case, processes, case.get("cut", case.get("left")))
                 whole.wait()
-                parts = list((folder / f".{case['output']}.training").glob("step-*"))
+                state = folder / f".{case['output']}.training"
+                parts = list(state.glob("step-*"))
                 assert len(parts) == (2 if case["sharded"] else 1), parts
+                if "left" in case and whole.first:
+                    losses = json.loads((state / "state.json").read_text())["losses"]
+                    (folder / f"{case['output']}.losses").write_text(json.dumps([round(loss, 5) for loss in losses]))
                 whole.wait()
-            run(folder, case, processes)
+            if "left" not in case:
+                run(folder, case, processes)
     os._exit(0)  # torch's watchdog threads take their time

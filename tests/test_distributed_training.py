@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from maet_core.checkpoints import Checkpoint
 from maet_core.differences import Models
-from maet_core.errors import InputError
+from maet_core.errors import InputError, Stopped
 from maet_core.importance import SavedScores, locate, save_scores, select_key_neurons
 from maet_core.training import LoraOptions, Processes, TrainingOptions
 from maet_core.training.checkpoint import train_checkpoint
@@ -37,9 +37,18 @@ CASES = [
         {"name": "experts", "base": "moe", "scores": "moe.safetensors", "sharded": s, "options": {"steps": 1}}
         for s in PARTS
     ),
-    {"name": "lora", "base": "gpt2", "lora": True, "sharded": False},
+    *({"name": "lora", "base": "gpt2", "lora": True, "sharded": s, "cut": 2} for s in PARTS),
+    # what one number of processes has begun, another goes on with
+    *({"name": "begun alone", "base": "gpt2", "sharded": s, "begun": 2} for s in PARTS),
+    {"name": "begun alone, keys", "base": "gpt2", "scores": "gpt2.safetensors", "sharded": True, "begun": 2},
+    {"name": "begun alone, lora", "base": "gpt2", "lora": True, "sharded": True, "begun": 2},
 ]
-for case in CASES:
+# begun by two processes, and left to one
+LEFT = [
+    {"name": "left", "base": "gpt2", "sharded": True, "left": 2},
+    {"name": "left, keys", "base": "gpt2", "scores": "gpt2.safetensors", "sharded": True, "left": 2},
+]
+for case in (*CASES, *LEFT):
     case["output"] = f"{case['name']}-{'parts' if case['sharded'] else 'copies'}"
     case["options"] = {**OPTIONS, **case.get("options", {})}
 
@@ -68,7 +77,11 @@ def world(tmp_path_factory):
         if name == "gpt2":
             save_scores(locate("value-change", base, trained, "unit"), folder / "units.safetensors")
     (folder / "documents.json").write_text(json.dumps(DOCUMENTS))
-    (folder / "cases.json").write_text(json.dumps(CASES))
+    for case in CASES:
+        if "begun" in case:
+            with pytest.raises(Stopped):
+                train_alone(folder, case, folder / case["output"], case["begun"])
+    (folder / "cases.json").write_text(json.dumps(CASES + LEFT))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run = subprocess.run(
         [*command, str(TESTS / "distributed_training.py"), str(folder)],
@@ -85,19 +98,27 @@ def tensors_of(folder):
     return {name: t for file in Path(folder).glob("*.safetensors") for name, t in load_file(file).items()}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["output"])
-def test_two_processes_train_what_one_trains(world, tmp_path, case):
+def train_alone(world, case, output, cut=None):
+    """The case on this process alone, stopped after step `cut` if there is one."""
     base = Checkpoint.open(world / case["base"])
     keys = select_key_neurons(SavedScores(world / case["scores"], base), 20.0) if "scores" in case else None
-    told = train_checkpoint(
+    steps = []
+    return train_checkpoint(
         base,
         DOCUMENTS,
         TrainingOptions(**case["options"]),
-        tmp_path / "one",
+        output,
         keys,
         case.get("revert", False),
+        progress=steps.append,
         lora=LoraOptions(2, 4.0) if case.get("lora") else None,
+        halted=cut and (lambda: len(steps) + 1 >= cut),
     )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["output"])
+def test_two_processes_train_what_one_trains(world, tmp_path, case):
+    told = train_alone(world, case, tmp_path / "one")
     said = json.loads((world / case["output"] / "training.json").read_text())
     assert (said["processes"], said["sharded"]) == (2, case["sharded"])
     for field in ("tokens", "trained_parameters", "documents", "key_neurons"):
@@ -120,6 +141,19 @@ def test_two_processes_train_what_one_trains(world, tmp_path, case):
             assert torch.equal(two[name][untouched], start[name][untouched]), name
     assert moved or case.get("lora")
     assert not list(world.glob(f".{case['output']}*"))
+
+
+@pytest.mark.parametrize("case", LEFT, ids=lambda case: case["output"])
+def test_one_process_goes_on_where_two_have_stopped(world, tmp_path, case):
+    whole = train_alone(world, case, tmp_path / "whole")
+    told = train_alone(world, case, world / case["output"])
+    begun = json.loads((world / f"{case['output']}.losses").read_text())
+    assert len(begun) == case["left"]
+    assert told["losses"][: len(begun)] == begun
+    np.testing.assert_allclose(told["losses"], whole["losses"], atol=2e-5)
+    one, two = tensors_of(tmp_path / "whole"), tensors_of(world / case["output"])
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-10)
 
 
 def test_a_step_that_cannot_be_shared_is_refused():

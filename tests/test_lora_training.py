@@ -16,6 +16,7 @@ from maet_core.importance import locate, select_key_neurons
 from maet_core.resident import load_model, load_tokenizer
 from maet_core.training import LoraOptions, TrainingOptions, learning_rate_at, tokenize
 from maet_core.training.checkpoint import train_checkpoint
+from maet_core.training.lora import Adapter
 from maet_core.training.packing import batches
 
 DOCUMENTS = [(f"t{a} t{b}", f" t{(a + b) % 37 + 3}") for a in range(3, 40) for b in range(3, 9)]
@@ -64,10 +65,10 @@ def test_it_is_low_rank_training(tmp_path):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             assert module.p == 0.0
-    torch.manual_seed(OPTIONS.seed)
-    config = peft.LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=8.0, target_modules=["c_fc"], fan_in_fan_out=True)
-    start = peft.get_peft_model(load_model(base), config, autocast_adapter_dtype=False)
-    first = {name: p.detach().double() for name, p in start.named_parameters() if p.requires_grad}
+    adapter, start = Adapter(LoraOptions(2, 8.0, ("c_fc",)), "base"), load_model(base)
+    adapter.put_into(start)
+    adapter.start(OPTIONS.seed)
+    first = {f"base_model.model.{name}": p.detach() for name, p in start.named_parameters() if p.requires_grad}
     matrices = [torch.nn.Parameter(value.clone()) for value in first.values()]
     weights = dict(model.named_parameters())
     optimizer = torch.optim.AdamW(matrices, betas=(0.9, 0.95), weight_decay=0.0, foreach=False)
@@ -90,6 +91,33 @@ def test_it_is_low_rank_training(tmp_path):
     for name, matrix in zip(first, matrices, strict=True):
         saved = found[name.replace(".default", "")]
         np.testing.assert_allclose(saved.double(), matrix.detach(), atol=1e-6, err_msg=name)
+
+
+def test_it_starts_where_peft_starts(tmp_path):
+    """Uniform with the bound that PEFT draws A within, B zero; an embedding the other way round; one seed, one start."""
+    base = opened(tmp_path)
+    modules = ("q_proj", "down_proj", "embed_tokens")
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=32, target_modules=list(modules))
+    theirs = peft.get_peft_model(load_model(base), config)
+    ours = []
+    for seed in (1, 1, 2):
+        model = load_model(base)
+        adapter = Adapter(LoraOptions(32, 8.0, modules), "base")
+        adapter.put_into(model)
+        adapter.start(seed)
+        ours.append({name: p for name, p in model.named_parameters() if p.requires_grad})
+    expected = {name.removeprefix("base_model.model."): p for name, p in theirs.named_parameters() if p.requires_grad}
+    assert set(expected) == set(ours[0])
+    for name, theirs in expected.items():
+        tensor, again, other = (one[name] for one in ours)
+        assert (tensor.shape, tensor.dtype) == (theirs.shape, theirs.dtype)
+        assert torch.equal(tensor, again)
+        assert bool(tensor.any()) == bool(theirs.any()) != torch.equal(tensor, other)
+        if theirs.any():
+            assert tensor.std().item() == pytest.approx(theirs.std().item(), rel=0.15), name
+            assert tensor.mean().abs() < 0.1 * tensor.std()
+        if "lora_A" in name:
+            assert tensor.abs().max() <= tensor.shape[1] ** -0.5
 
 
 def transformers_state(folder, file="model.safetensors"):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import xxhash
@@ -22,13 +22,16 @@ from maet_core.progress import Halted, Progress
 from maet_core.resident import load_model, load_tokenizer
 from maet_core.training.loop import train
 from maet_core.training.options import LoraOptions, StepReport, TrainingOptions, TrainingReport
-from maet_core.training.parameters import KeyNeuronParameters
+from maet_core.training.parameters import KeyNeuronParameters, parameters_by_name
 from maet_core.training.placement import Stretch, stretches
 from maet_core.training.processes import Processes
 from maet_core.training.saving import save_like_base
 from maet_core.training.sharding import load_sharded
 from maet_core.training.state import TrainingState
 from maet_core.training.tokens import TokenStore, store_tokens
+
+if TYPE_CHECKING:
+    from maet_core.training.lora import Adapter
 
 # Of a corpus that never ends no more is read than this many times what the training uses: enough for a good shuffle.
 _CORPUS_SHARE = 4
@@ -47,13 +50,11 @@ class What:
     def only_keys(self) -> KeyNeurons | None:
         return None if self.revert else self.keys
 
-    def check(self, processes: Processes) -> None:
+    def check(self) -> None:
         if self.revert and self.keys is None:
             raise InputError("--revert: puts back what is outside the key neurons, so --key-neurons is needed")
         if self.lora and self.keys is not None:
             raise InputError("--lora: trains an adapter, not key neurons; leave --lora or --key-neurons out")
-        if self.lora and processes.sharded:
-            raise InputError("--lora: an adapter is small and trains beside a whole model; leave --shard out")
 
     def told(self) -> dict[str, Any]:
         keys = self.keys
@@ -92,18 +93,18 @@ def train_checkpoint(
     output, processes, what = Path(output), processes or Processes(), What(keys, revert, lora)
     if output.exists():
         raise OutputError(f"{output}: exists already; choose another name or remove it first")
-    what.check(processes)
+    what.check()
     processes.share(options.accumulate)
     output.parent.mkdir(parents=True, exist_ok=True)
     with _alone(output, processes), _scratch(_beside(output, "training"), processes) as folder:
         examples = _read(base, documents, options, folder / "corpus", processes, corpus_key, reading, halted)
         work = _work(base, examples.digest, options, what)
-        model, parts = _load(base, options, what, processes)
+        adapter = _adapter(lora, base) if lora else None
+        model, parts = _load(base, options, what, processes, adapter)
         trainable = None
-        if lora:
-            from maet_core.training.lora import LoraParameters  # PEFT's import takes longer than a short training
-
-            trainable = LoraParameters(model, lora, base.source, options.seed)
+        if adapter:
+            adapter.start(options.seed)
+            trainable = parameters_by_name(model, processes.sharded, adapter.NAMES)
         elif what.only_keys is not None:
             trainable = KeyNeuronParameters(model, base, what.only_keys, parts)
         state = TrainingState(folder, work, save_every_steps, processes)
@@ -112,10 +113,10 @@ def train_checkpoint(
             _put_back(base, parts, keys)
         text = json.dumps(_told(base, examples, options, what, processes, report), indent=1) + "\n"
         notes = {"training.json": text}
-        if not lora:
+        if adapter:
+            adapter.save(output, notes, writes=processes.first)
+        else:
             save_like_base(base, parts, output, notes, writes=processes.first)
-        elif processes.first:
-            trainable.save(output, notes)
         processes.wait()
         state.forget()
     return json.loads(text)
@@ -142,7 +143,7 @@ def _read(
 
 
 def _load(
-    base: Checkpoint, options: TrainingOptions, what: What, processes: Processes
+    base: Checkpoint, options: TrainingOptions, what: What, processes: Processes, adapter: Adapter | None
 ) -> tuple[torch.nn.Module, dict[str, Stretch]]:
     """The model in the dtype that it trains in, and where the checkpoint's tensors lie in it.
 
@@ -153,11 +154,19 @@ def _load(
     if options.bf16 and stored == {torch.bfloat16} and (what.lora or what.only_keys is not None):
         dtype = torch.bfloat16
     if processes.sharded:
-        return load_sharded(base, dtype, processes, options.bf16)
+        return load_sharded(base, dtype, processes, options.bf16, adapter and adapter.put_into)
     model = load_model(base)
     parts = stretches(model, base)  # while the values are those of the file, which a guess is held against
     model.to(device=processes.device, dtype=dtype)
+    if adapter:
+        adapter.put_into(model)
     return model, parts
+
+
+def _adapter(options: LoraOptions, base: Checkpoint) -> Adapter:
+    from maet_core.training.lora import Adapter  # PEFT's import takes longer than a short training
+
+    return Adapter(options, base.source)
 
 
 def _told(

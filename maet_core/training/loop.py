@@ -14,7 +14,7 @@ from maet_core.errors import InputError, Stopped
 from maet_core.progress import Halted, record
 from maet_core.training.options import StepReport, TrainingOptions, TrainingReport, learning_rate_at
 from maet_core.training.packing import Example, batches
-from maet_core.training.parameters import NamedParameters, ShardedParameters, Trainable
+from maet_core.training.parameters import Trainable, parameters_by_name
 from maet_core.training.processes import Processes
 from maet_core.training.state import TrainingState
 
@@ -38,15 +38,14 @@ def train(
     """
     processes = processes or Processes()
     own = processes.share(options.accumulate)
-    named = ShardedParameters if processes.sharded else NamedParameters
-    trainable = trainable or named(model, options.trainable, options.frozen)
+    trainable = trainable or parameters_by_name(model, processes.sharded, options.trainable, options.frozen)
     moving = {name: tensor for name, tensor in trainable.tensors.items() if tensor.numel()}
     tensors = list(moving.values())
     optimizer = torch.optim.AdamW(
         tensors, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=options.weight_decay, fused=True
     )
     report = TrainingReport(options.steps, 0, 0.0, sum(tensor.numel() for tensor in tensors))
-    first = state.resume(moving, optimizer, report) if state else 0
+    first = state.resume(trainable.tensors, optimizer, report) if state else 0
     if first:
         trainable.write_back()
     together = processes.count > 1 and not processes.sharded

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import peft
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from maet_core.errors import InputError
 from maet_core.training.options import LoraOptions
+from maet_core.training.placement import held, held_range
 from maet_core.training.saving import write_directory
 
 
-class LoraParameters:
-    """Puts an adapter into `model`, whose own weights are frozen; B starts at zero, so that the first step begins at the base.
+class Adapter:
+    """An adapter: `put_into` a model, also one without values; `start` once it has some; trained as `NAMES`; `save`."""
 
-    Raises InputError for modules that the model does not have.
-    """
+    NAMES = ("*.lora_*",)  # match an adapter's parameters, and no others
 
-    whole = True
+    def __init__(self, options: LoraOptions, source: str):
+        self._options, self._source = options, source
 
-    def __init__(self, model: PreTrainedModel, options: LoraOptions, source: str, seed: int):
+    def put_into(self, model: PreTrainedModel) -> None:
+        """Freezes the model's own weights. InputError for modules that it does not have."""
+        options = self._options
         config = peft.LoraConfig(
             task_type="CAUSAL_LM",
             r=options.rank,
@@ -32,7 +37,6 @@ class LoraParameters:
             fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
             target_modules=list(options.modules) or "all-linear",
         )
-        torch.manual_seed(seed)
         try:
             with warnings.catch_warnings():
                 # PEFT asks transformers by a name that will go with its next major release
@@ -40,23 +44,42 @@ class LoraParameters:
                 self._adapted = peft.get_peft_model(model, config)
         except ValueError as error:
             raise InputError(f"--lora-modules: {str(error).splitlines()[0][:200]}") from error
-        self._adapted.peft_config["default"].base_model_name_or_path = source
-        self.tensors = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self._adapted.peft_config["default"].base_model_name_or_path = self._source
 
-    def write_back(self) -> None:
-        pass
+    @torch.no_grad()
+    def start(self, seed: int) -> None:
+        """What LoRA starts from: A uniform within 1 / √inputs, B zero, so that the first step begins at the base; for an
+        embedding A zero and B normal, as PEFT has them. The seed alone decides, however the model is sharded."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self._parameters().items():
+            drawn = torch.zeros(parameter.numel())
+            if ".lora_A." in name:
+                bound = 1 / math.sqrt(parameter.numel() / parameter.shape[0])
+                drawn.uniform_(-bound, bound, generator=generator)
+            elif ".lora_embedding_B." in name:
+                drawn.normal_(generator=generator)
+            first, last = held_range(parameter)
+            held(parameter.data).reshape(-1).copy_(drawn[first:last])
 
-    def release(self) -> None:
-        pass
+    def save(self, out: Path, notes: Mapping[str, str], writes: bool = True) -> None:
+        """Writes the new directory `out`, all of it or nothing; `notes`: more files, by name, with their text.
 
-    def save(self, out: Path, notes: Mapping[str, str]) -> None:
-        """Writes the adapter to the new directory `out`, all of it or nothing; `notes`: more files, by name, with their text."""
+        Of a sharded model every process calls this, and the one that `writes` does.
+        """
+        tensors = {}
+        for name, parameter in self._parameters().items():
+            values = parameter.detach()
+            tensors[name] = (values.full_tensor() if isinstance(values, DTensor) else values).cpu()
 
         def write(part: Path) -> None:
             # embeddings are not trained; without this PEFT would ask the hub whether they were
-            self._adapted.save_pretrained(part, save_embedding_layers=False)
+            self._adapted.save_pretrained(part, state_dict=tensors, save_embedding_layers=False)
             (part / "README.md").unlink(missing_ok=True)  # a form with nothing filled in
             for name, text in notes.items():
                 (part / name).write_text(text, "utf-8")
 
-        write_directory(out, write)
+        if writes:
+            write_directory(out, write)
+
+    def _parameters(self) -> dict[str, torch.nn.Parameter]:
+        return {name: parameter for name, parameter in self._adapted.named_parameters() if ".lora_" in name}

@@ -76,6 +76,13 @@ class ShardedParameters:
             hook.remove()
 
 
+def parameters_by_name(
+    model: torch.nn.Module, sharded: bool, trainable: Sequence[str], frozen: Sequence[str] = ()
+) -> NamedParameters | ShardedParameters:
+    """What matches a pattern of `trainable` and none of `frozen`; InputError if a pattern matches nothing."""
+    return (ShardedParameters if sharded else NamedParameters)(model, trainable, frozen)
+
+
 class KeyNeuronParameters:
     """The key neurons of a checkpoint, as one compact float32 vector a tensor (float64 for a float64 model).
 

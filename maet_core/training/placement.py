@@ -60,14 +60,14 @@ def stretches(
     found = {}
     for name, (key, offset) in (places(model, base) if where is None else where).items():
         parameter = parameters[key]
-        low, high = _range(parameter)
+        low, high = held_range(parameter)
         numel = base.tensors[name].numel
         start, stop = (min(max(edge - offset, 0), numel) for edge in (low, high))
         found[name] = Stretch(parameter, offset, start, stop, max(offset - low, 0) if stop > start else 0)
     return found
 
 
-def _range(parameter: torch.nn.Parameter) -> tuple[int, int]:
+def held_range(parameter: torch.nn.Parameter) -> tuple[int, int]:
     """The elements of the flattened parameter that this process holds: FSDP2 cuts the first axis into blocks of one size,
     the last ones shorter or empty."""
     if not isinstance(parameter, DTensor):

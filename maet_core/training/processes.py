@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -62,6 +62,13 @@ class Processes:
             total = total.to(self.device)
             distributed.all_reduce(total)
         return total.tolist()
+
+    def before(self, sizes: Sequence[int]) -> list[int]:
+        """For each of the sizes, which every process gives its own of, their sum over the processes before this one."""
+        table = [0.0] * (self.count * len(sizes))
+        table[self.rank * len(sizes) : (self.rank + 1) * len(sizes)] = map(float, sizes)
+        whole = self.sum(table)
+        return [int(sum(whole[i : self.rank * len(sizes) : len(sizes)])) for i in range(len(sizes))]
 
     def share(self, step: int) -> int:
         """How many of a step's batches are this process's own. InputError if they cannot be shared evenly."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ class TrainingState:
 
     `work` says what is trained on what (anything that text can hold); a state of other work is an error, not a start. Each
     process of a sharded training writes what it holds; `state.json`, replaced in one move once all are on the disk, says which
-    files belong together. Never pickled: safetensors, and JSON.
+    files belong together, and any number of processes can go on from them. Never pickled: safetensors, and JSON.
     """
 
     def __init__(self, folder: Path, work: str, every_steps: int = 100, processes: Processes | None = None):
@@ -34,7 +35,10 @@ class TrainingState:
     def resume(
         self, tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer, report: TrainingReport
     ) -> int:
-        """Loads the last state into all three, and returns how many steps are done; 0 if there is none."""
+        """Loads the last state into all three, and returns how many steps are done; 0 if there is none.
+
+        `tensors`: the names in every process, with what this one holds of each, which may be nothing.
+        """
         if not self._about.exists():
             return 0
         try:
@@ -46,23 +50,18 @@ class TrainingState:
             raise InputError(
                 f"{self.folder}: the state of another training (other data, options or base); finish that one, or remove it"
             )
-        if parts != self._parts:
-            raise InputError(
-                f"{self.folder}: the state of a training whose parameters {_shared(parts)}, here {_shared(self._parts)}; "
-                "start it as it was started first, or remove it"
-            )
-        try:
-            with safe_open(self._file(step), "pt") as file:
-                stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except Exception as error:
-            raise self._unreadable(self._file(step), error) from error
-        for name, tensor in tensors.items():
-            tensor.data.copy_(stored[f"{name}::value"])
-            optimizer.state[tensor] = {
-                "step": torch.tensor(float(step), device=tensor.device),
-                "exp_avg": stored[f"{name}::exp_avg"].to(tensor.device),
-                "exp_avg_sq": stored[f"{name}::exp_avg_sq"].to(tensor.device),
-            }
+        sizes = [tensor.numel() for tensor in tensors.values()]
+        first = self.processes.before(sizes) if self.processes.sharded else [0] * len(sizes)
+        with _Parts([self._file(step, part) for part in range(parts)], self._unreadable) as stored:
+            for (name, tensor), start in zip(tensors.items(), first, strict=True):
+                if not tensor.numel():
+                    continue
+                tensor.data.copy_(stored.read(f"{name}::value", start, tensor))
+                optimizer.state[tensor] = {
+                    "step": torch.tensor(float(step), device=tensor.device),
+                    "exp_avg": stored.read(f"{name}::exp_avg", start, tensor).to(tensor.device),
+                    "exp_avg_sq": stored.read(f"{name}::exp_avg_sq", start, tensor).to(tensor.device),
+                }
         report.losses[:] = told["losses"]
         report.tokens, report.seconds = told["tokens"], told["seconds"]
         return step
@@ -75,7 +74,10 @@ class TrainingState:
         report: TrainingReport,
         now: bool = False,
     ) -> None:
-        """Called after every step; writes on every `every_steps`-th, and when it has to be `now`."""
+        """Called after every step; writes on every `every_steps`-th, and when it has to be `now`.
+
+        `tensors`: those that this process holds something of.
+        """
         if step == report.steps or (step % self.every_steps and not now):
             return
         writes = self.processes.sharded or self.processes.first
@@ -92,11 +94,10 @@ class TrainingState:
                 "seconds": report.seconds,
             }
             _replace(self._about, lambda part: part.write_text(json.dumps(told), "utf-8"))
-        self.processes.wait()
-        if writes:
-            for old in self.folder.glob(f"step-*.part-{self._part}.safetensors"):
-                if old != self._file(step):
+            for old in self.folder.glob("step-*.safetensors"):
+                if not old.name.startswith(f"step-{step}."):
                     old.unlink()
+        self.processes.wait()
 
     def forget(self) -> None:
         """There is nothing left to go on with."""
@@ -112,25 +113,62 @@ class TrainingState:
         content = {}
         for name, tensor in tensors.items():
             moments = optimizer.state[tensor]
-            content[f"{name}::value"] = tensor.detach()
-            content[f"{name}::exp_avg"] = moments["exp_avg"]
-            content[f"{name}::exp_avg_sq"] = moments["exp_avg_sq"]
+            content[f"{name}::value"] = tensor.detach().reshape(-1)
+            content[f"{name}::exp_avg"] = moments["exp_avg"].reshape(-1)
+            content[f"{name}::exp_avg_sq"] = moments["exp_avg_sq"].reshape(-1)
         self.folder.mkdir(parents=True, exist_ok=True)
-        _replace(self._file(step), lambda part: save_file(content, part))
+        _replace(self._file(step, self._part), lambda part: save_file(content, part))
 
     @property
     def _about(self) -> Path:
         return self.folder / _ABOUT
 
-    def _file(self, step: int) -> Path:
-        return self.folder / f"step-{step}.part-{self._part}.safetensors"
+    def _file(self, step: int, part: int) -> Path:
+        return self.folder / f"step-{step}.part-{part}.safetensors"
 
-    def _unreadable(self, path: Path, error: Exception) -> InputError:
+    @staticmethod
+    def _unreadable(path: Path, error: Exception) -> InputError:
         return InputError(f"{path}: the state of a training that cannot be read ({error}); remove it to begin again")
 
 
-def _shared(parts: int) -> str:
-    return "are whole" if parts == 1 else f"are in {parts} parts"
+class _Parts:
+    """Flat tensors of which each file holds a stretch, in the order of the files, or nothing."""
+
+    def __init__(self, paths: Sequence[Path], unreadable: Callable[[Path, Exception], InputError]):
+        self._paths, self._unreadable, self._files = paths, unreadable, ExitStack()
+
+    def __enter__(self) -> _Parts:
+        self._opened = []
+        for path in self._paths:
+            try:
+                file = self._files.enter_context(safe_open(path, "pt"))
+            except Exception as error:
+                self._files.close()
+                raise self._unreadable(path, error) from error
+            self._opened.append((path, file, set(file.keys())))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._files.close()
+
+    def read(self, name: str, start: int, like: torch.Tensor) -> torch.Tensor:
+        """As many values of the tensor from `start` on as `like` has, in its shape."""
+        stop, first, found = start + like.numel(), 0, []
+        for path, file, names in self._opened:
+            if name not in names:
+                continue
+            try:
+                stretch = file.get_slice(name)
+                last = first + stretch.get_shape()[0]
+                if start < last and first < stop:
+                    found.append(stretch[max(start - first, 0) : min(stop, last) - first])
+            except Exception as error:
+                raise self._unreadable(path, error) from error
+            first = last
+        values = torch.cat(found) if found else torch.empty(0)
+        if values.numel() != like.numel():
+            raise self._unreadable(self._paths[0], ValueError(f"{name} has {first} values, not {stop} or more"))
+        return values.reshape(like.shape)
 
 
 def _replace(path: Path, write) -> None:
