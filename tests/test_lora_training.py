@@ -38,6 +38,7 @@ def test_the_adapter_is_one_that_peft_and_the_merge_read_alike(tmp_path, archite
     assert told == json.loads((tmp_path / "adapter" / "training.json").read_text())
     files = {path.name for path in (tmp_path / "adapter").iterdir()}
     assert files == {"adapter_config.json", "adapter_model.safetensors", "training.json"}
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "adapter").iterdir()} == {0o644}
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
     merged = peft.PeftModel.from_pretrained(model, tmp_path / "adapter").merge_and_unload().state_dict()
     difference = Models(base, tmp_path).open("adapter")

@@ -98,6 +98,8 @@ def write_directory(out: Path, write: Callable[[Path], None]) -> None:
     try:
         write(part)
         os.chmod(part, 0o755)
+        for path in part.iterdir():  # libraries write some for the owner's eyes only
+            os.chmod(path, 0o644)
         os.rename(part, out)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
