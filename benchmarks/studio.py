@@ -42,7 +42,7 @@ _WATCH = """([event, shown, anew]) => {
     ? [...document.querySelectorAll(outer + " *")].flatMap((host) => [...(host.shadowRoot?.querySelectorAll(inner) ?? [])])
     : [...document.querySelectorAll(outer)];
   const seen = () => found().map((element) =>
-    [anew && name(element), element.getAttribute("class"), element.getAttribute("style"), element.getAttribute("d"), element.textContent].join()).join("|");
+    [anew && name(element), ...["class", "style", "height"].map((one) => element.getAttribute(one)), element.textContent].join()).join("|");
   const before = seen();
   window.effect = new Promise((done, fail) => {
     setTimeout(() => fail("no effect in a minute"), 60000);
@@ -130,7 +130,7 @@ def cell(key: str, name: str) -> str:
 
 
 _MAP, _TENSORS = ".st-key-neurons-map >>> button.cell", ".st-key-tensors-map >>> button.cell"
-_BARS, _SAID, _FORMULA = ".st-key-neurons-units .js-plotly-plot .bars path", ".maet-foot .speed", ".katex"
+_BARS, _SAID, _FORMULA = ".st-key-neurons-units >>> svg rect:not([class])", ".maet-foot .speed", ".katex"
 _NEW = ".maet-answer:not(.waiting)"  # the one before is faded as long as there are no new words
 _GAMMA, _QUESTION = "merge-row-abilities-math-gamma", ".maet-question"
 DEMO = (

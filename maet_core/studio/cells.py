@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from maet_core.anatomy import Anatomy
 from maet_core.recipe import Recipe
-from maet_core.studio.heatmap import DIVERGING, Cell, Scale, Share
+from maet_core.studio.drawing import DIVERGING, Scale
+from maet_core.studio.heatmap import Cell, Share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,10 @@ def axes(places: Iterable[Place], order: tuple[str, ...], layers: int) -> tuple[
 
 def density_cells(table: pd.DataFrame) -> dict[Place, Cell]:
     """Cells of `cell_table`: the share of key neurons in percent."""
-    return {place: Cell(100 * row.density, _count_lines(row)) for place, row in _by_place(table)}
+    return {
+        place: Cell(100 * row.density, (_counted(row), f"mean importance {row.mean_importance:.3g}"))
+        for place, row in _by_place(table)
+    }
 
 
 def density_scale(tables: list[pd.DataFrame]) -> Scale:
@@ -55,7 +59,10 @@ def density_scale(tables: list[pd.DataFrame]) -> Scale:
 
 def importance_cells(table: pd.DataFrame, scale: Scale) -> dict[Place, Cell]:
     """Cells of `cell_table`: the mean importance, in the unit of the scale."""
-    return {place: Cell(row.mean_importance / scale.one, _count_lines(row)) for place, row in _by_place(table)}
+    return {
+        place: Cell(row.mean_importance / scale.one, (f"{_counted(row)} ({100 * row.density:.2f} %)",))
+        for place, row in _by_place(table)
+    }
 
 
 def importance_scale(tables: list[pd.DataFrame]) -> Scale:
@@ -91,11 +98,8 @@ def _by_place(table: pd.DataFrame) -> list[tuple[Place, Any]]:
     return [((row.module, column(whole(row.layer))), row) for row in table.itertuples()]
 
 
-def _count_lines(row) -> tuple[str, ...]:
-    return (
-        f"{row.key_neurons:,} of {row.neurons:,} neurons are key ({100 * row.density:.2f} %)",
-        f"mean importance {row.mean_importance:.3g}",
-    )
+def _counted(row) -> str:
+    return f"{row.key_neurons:,} of {row.neurons:,} neurons are key"
 
 
 def density_shares(table: pd.DataFrame, rows: list[str], columns: list[str]) -> tuple[list[Share], list[Share]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 
 from maet_core.studio import state
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-MOST_BARS = 512
 ORANGE, BLUE, GREY = "#e08a2e", "#3b82c4", "#93a1a8"  # readable on light and on dark ground
 
 
@@ -52,50 +50,6 @@ def choose_picture_format(key: str) -> None:
         help="The camera at a chart's corner saves it. Heatmaps have buttons of their own.",
         **state.bound_view(f"{key}-pictures", ["svg", "png"], "pictures", "svg"),
     )
-
-
-def unit_bars(units: pd.DataFrame, first: int = 0, last: int | None = None, height: int = 210) -> tuple[go.Figure, int]:
-    """Importance of the rows `first` to `last` of a unit table, coloured by the share of the unit's neurons that are key.
-
-    More than `MOST_BARS` rows are max-pooled. Returns the figure and the number of rows a bar.
-    """
-    import plotly.graph_objects as go
-
-    shown = units.iloc[first:last]
-    size = -(-len(shown) // MOST_BARS)
-    importance = _pool(shown["importance"].to_numpy(float), size)
-    share = 100 * _pool((shown["key_neurons"] / shown["neurons"]).to_numpy(float), size)
-    rows = first + np.arange(len(importance)) * size
-    units_of = units["unit"].to_numpy()[rows]
-    bars = go.Bar(
-        x=rows,
-        y=importance,
-        customdata=np.column_stack([units_of, share]),
-        marker={
-            "color": share,
-            "cmin": 0,
-            "cmax": 100,
-            "colorscale": [[0, GREY], [1, ORANGE]],
-            "line": {"width": 0},
-            "colorbar": {"title": {"text": "% key"}, "thickness": 9, "len": 1, "tickvals": [0, 50, 100]},
-        },
-        selected={"marker": {"opacity": 1}},
-        unselected={"marker": {"opacity": 1}},
-        hovertemplate=(
-            f"{'units from' if size > 1 else 'unit'} %{{customdata[0]:.0f}}<br>importance %{{y:.3g}}<br>"
-            "%{customdata[1]:.0f} % of its neurons are key<extra></extra>"
-        ),
-    )
-    # the layout all at once: each later change of a figure costs milliseconds, and a click waits for them
-    layout = go.Layout(
-        height=height,
-        margin={"l": 0, "r": 0, "t": 28, "b": 0},
-        bargap=0.15 if len(importance) <= 200 else 0,
-        clickmode="event+select",
-        xaxis={"title": {"text": "unit"}, "showgrid": False, "fixedrange": True},
-        yaxis={"title": {"text": "importance"}, "rangemode": "tozero", "nticks": 4, "fixedrange": True},
-    )
-    return go.Figure([bars], layout), size
 
 
 def share_bars(table: pd.DataFrame, by: str, height: int = 260) -> go.Figure:
@@ -147,9 +101,3 @@ def loss_curves(table: pd.DataFrame, as_is: float, height: int = 260) -> go.Figu
         yaxis={"title": {"text": "loss (nats/token)"}, "nticks": 5},
     )
     return figure
-
-
-def _pool(values: np.ndarray, size: int) -> np.ndarray:
-    """The largest of every `size` values."""
-    padded = np.pad(values, (0, -len(values) % size), constant_values=0)
-    return padded.reshape(-1, size).max(axis=1)

@@ -9,7 +9,8 @@ from maet_core.errors import MaetError
 from maet_core.importance import KeyNeurons
 from maet_core.recipe import KeyNeuronRule, Recipe
 from maet_core.studio import cells, charts, files, scores, state
-from maet_core.studio.heatmap import SEQUENTIAL, Cell, Scale, heatmap
+from maet_core.studio.drawing import SEQUENTIAL, Scale
+from maet_core.studio.heatmap import Cell, heatmap
 
 
 def shares(table: pd.DataFrame, rows: list[str], columns: list[str]) -> None:

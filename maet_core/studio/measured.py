@@ -12,7 +12,8 @@ from maet_core.evaluation import report
 from maet_core.evaluation.results import Cell as Measured
 from maet_core.evaluation.results import Evaluation
 from maet_core.evaluation.statistics import Share
-from maet_core.studio.heatmap import INKS, Cell, Scale
+from maet_core.studio.drawing import INKS, Scale
+from maet_core.studio.heatmap import Cell
 
 if TYPE_CHECKING:
     import pandas as pd

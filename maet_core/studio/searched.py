@@ -8,7 +8,7 @@ import streamlit as st
 
 from maet_core.search.points import Search
 from maet_core.studio.charts import GREY, ORANGE
-from maet_core.studio.heatmap import INKS, SEQUENTIAL
+from maet_core.studio.drawing import INKS, SEQUENTIAL
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

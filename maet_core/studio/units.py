@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 
 from maet_core.studio import cells, charts, files, scores, state
+from maet_core.studio.bars import bars
+from maet_core.studio.drawing import Scale
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from maet_core.importance import KeyNeurons
 
-TOP_UNITS = 25
+TOP_UNITS, MOST_BARS = 25, 512
+SHADES = Scale(
+    "of its neurons are key",
+    0.0,
+    100.0,
+    {"light": ("#bcc6cb", "#d9822b", "#b4560a"), "dark": ("#4d5a62", "#b8691f", "#f2a24c")},
+    "{:.0f}",
+    "%",
+)
 NO_EXPERT = -1  # links hold whole numbers
 
 
@@ -38,24 +49,33 @@ def inside(keys: KeyNeurons, place: cells.Place) -> pd.DataFrame:
 
 def _bars(units: pd.DataFrame, place: cells.Place) -> None:
     start = state.view("zoom", NO_EXPERT)
-    zoomed = 0 <= start < len(units) and len(units) > charts.MOST_BARS
-    first, last = (start, min(start + charts.MOST_BARS, len(units))) if zoomed else (0, len(units))
-    figure, size = charts.unit_bars(units, first, last)
-    key = f"neurons-bars-{place[0]}-{place[1]}-{first}-{last}"
+    zoomed = 0 <= start < len(units) and len(units) > MOST_BARS
+    first, last = (start, min(start + MOST_BARS, len(units))) if zoomed else (0, len(units))
+    heights, shades, size = pooled(units, first, last)
+    starts = range(first, last, size)
+    row = _row(units, open_unit())
 
-    def clicked() -> None:
-        points = st.session_state[key]["selection"]["points"]
-        if not points:
-            return
-        row = first + size * int(points[0]["point_index"])
+    def clicked(position: int) -> None:
         if size > 1:
-            begin = max(0, min(row + size // 2 - charts.MOST_BARS // 2, len(units) - charts.MOST_BARS))
-            state.set_view("zoom", begin)
-        elif 0 <= row < len(units):
-            _open(units, row)
+            middle = first + size * position + size // 2
+            state.set_view("zoom", max(0, min(middle - MOST_BARS // 2, len(units) - MOST_BARS)))
+        else:
+            _open(units, first + position)
 
     with st.container(key="neurons-units"):
-        charts.plot(figure, key, on_select=clicked, selection_mode="points")
+        bars(
+            heights,
+            shades,
+            _names(units, starts, size),
+            units["unit"].to_numpy()[first:last:size],
+            SHADES,
+            key="neurons-bars",
+            on_pick=clicked,
+            label=f"{cells.place_name(place)}: importance of its units",
+            titles=("unit", "importance"),
+            picture=f"units-{place[0]}-{place[1]}-{first}-{last}",
+            selected=(row - first) // size if row is not None and first <= row < last else None,
+        )
     with st.container(horizontal=True, vertical_alignment="center"):
         if size > 1:
             st.caption(f"Each bar is the highest of {size} neighbouring units. Click one to zoom in.")
@@ -65,6 +85,27 @@ def _bars(units: pd.DataFrame, place: cells.Place) -> None:
         else:
             st.caption("Click a bar to open its unit.")
         files.csv_button(lambda: units, f"units-{place[0]}-{place[1]}")
+
+
+def pooled(units: pd.DataFrame, first: int, last: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Importance and percent of key neurons of the rows `first` to `last`, and how many rows one bar stands for: the highest of them."""
+    shown = units.iloc[first:last]
+    size = -(-len(shown) // MOST_BARS)
+    starts = np.arange(0, len(shown), size)
+    percent = 100 * shown["key_neurons"].to_numpy(float) / shown["neurons"].to_numpy(float)
+    highest = (np.maximum.reduceat(values, starts) for values in (shown["importance"].to_numpy(float), percent))
+    return *highest, size
+
+
+def _names(units: pd.DataFrame, starts: range, size: int) -> list[str]:
+    def name(row: int) -> str:
+        expert = experts[row]
+        return str(numbers[row]) if expert is None or expert != expert else f"{numbers[row]} of expert {int(expert)}"
+
+    numbers, experts = units["unit"].to_numpy(), units["expert"].to_numpy()
+    if size == 1:
+        return [f"unit {name(row)}" for row in starts]
+    return [f"units {name(row)} to {name(min(row + size, starts.stop) - 1)}" for row in starts]
 
 
 def _table(units: pd.DataFrame, place: cells.Place) -> None:
@@ -123,6 +164,17 @@ def _open(units: pd.DataFrame, row: int) -> None:
     found = units.iloc[row]
     expert = NO_EXPERT if found["expert"] is None or found["expert"] != found["expert"] else int(found["expert"])
     state.set_view("unit", [int(found["unit"]), expert])
+
+
+def _row(units: pd.DataFrame, opened: tuple[int, int] | None) -> int | None:
+    """The row of the unit that is open; the first one where a unit has several (a weight and its bias)."""
+    if opened is None:
+        return None
+    found = units["unit"] == opened[0]
+    if opened[1] != NO_EXPERT:
+        found &= units["expert"] == opened[1]
+    rows = np.flatnonzero(found)
+    return int(rows[0]) if len(rows) else None
 
 
 def _tenth(units: pd.DataFrame) -> int:

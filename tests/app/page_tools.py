@@ -25,15 +25,15 @@ def widget(found, key: str):
     return next(one for one in found if re.fullmatch(re.escape(key) + r"(-\d+)?", one.key or ""))
 
 
-def slider_data(app, key: str) -> dict:
-    """What the page shows on one of its sliders."""
-    return json.loads(_slider(app, key).json)
+def drawn(app, key: str) -> dict:
+    """What the page gives one of its own components to show: a slider, a heatmap, bars."""
+    return json.loads(_component(app, key).json)
 
 
 def entered(app, key: str, value, last: bool = True) -> WidgetState:
     """What the browser sends when a slider is moved to a value; see maet_core/studio/slider."""
     entry = {"value": value, "time": next(_times), "last": last}
-    return WidgetState(id=_slider(app, key).id, json_value=json.dumps({"entry": entry}))
+    return WidgetState(id=_component(app, key).id, json_value=json.dumps({"entry": entry}))
 
 
 def slide(app, key: str, value, last: bool = True):
@@ -47,7 +47,7 @@ def send(app, *entries: WidgetState):
     return app._run(states)
 
 
-def _slider(app, key: str):
+def _component(app, key: str):
     return next(one.proto for one in app.get("bidi_component") if one.proto.id.endswith(f"-{key}"))
 
 

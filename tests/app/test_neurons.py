@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from large_workspace import LAYERS, UNITS, build_large_workspace
-from page_tools import html_text, no_complaint, recipe_of, slide, widget
+from page_tools import drawn, html_text, no_complaint, recipe_of, slide, widget
 
 from maet_core import importance
 from maet_core.checkpoints import Checkpoint
@@ -15,7 +15,8 @@ from maet_core.importance import locate, save_scores
 from maet_core.inspection.overlap import expected_jaccard
 from maet_core.live import LiveModel
 from maet_core.sources import Sources
-from maet_core.studio import cells, charts, files, in_memory, key_sets, knocked, scores
+from maet_core.studio import cells, files, in_memory, key_sets, knocked, scores
+from maet_core.studio.units import pooled
 
 CELL = json.dumps(["down_proj", "1"])
 
@@ -208,14 +209,16 @@ def test_a_large_model_is_drawn_in_few_marks(app, large, monkeypatch):
     keys = scores.key_neurons(recipe, "ability:math", recipe.abilities["math"].key_neurons)
     units = scores.unit_table(keys, "down_proj", LAYERS - 1)
     assert len(units) == UNITS
-    assert len(test.get("plotly_chart")[0].proto.spec) < 60_000
+    assert len(drawn(test, "neurons-bars")["heights"]) == 512
     assert any("highest of 28 neighbouring units" in element.value for element in test.caption)
     assert test.dataframe[-1].value["agree (%)"].tolist() == [60.0, 70.0] * 3
     test = app("neurons", cell=json.dumps(["down_proj", str(LAYERS - 1)]), zoom="1000")
     no_complaint(test)
     assert any("Units 1,000 to 1,511 of 14,336" in element.value for element in test.caption)
+    assert drawn(test, "neurons-bars")["names"][:2] == ["unit 1000", "unit 1001"]
     test.button(key="neurons-zoom-out").click().run()
     assert any("highest of 28" in element.value for element in test.caption)
-    figure, size = charts.unit_bars(units)
+    heights, shades, size = pooled(units, 0, UNITS)
     assert size == 28
-    np.testing.assert_allclose(figure.data[0].y[3], units["importance"][84:112].max())
+    assert heights[3] == units["importance"][84:112].max()
+    assert shades[3] == 100 * units["key_neurons"][84:112].max()

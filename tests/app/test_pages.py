@@ -4,7 +4,7 @@ import json
 
 import pytest
 import streamlit as st
-from page_tools import html_text, no_complaint, recipe_of, slide, slider_data, widget
+from page_tools import drawn, html_text, no_complaint, recipe_of, slide, widget
 
 from maet_core.recipe import Recipe
 from maet_core.studio import resources
@@ -103,7 +103,7 @@ def test_a_link_to_a_cell_that_is_not_there_is_harmless(app, cell):
 
 def test_k2_moves_the_selection(app):
     test = app("tensors")
-    assert slider_data(test, "tensors-k2")["value"] == 80.0
+    assert drawn(test, "tensors-k2")["value"] == 80.0
     slide(test, "tensors-k2", 0.0)
     no_complaint(test)
     assert recipe_of(test).abilities["math"].tensors.k2 == 0.0
@@ -127,11 +127,11 @@ def test_slider_and_number_field_are_one_value(app):
     test = app("merge")
     gamma = "merge-abilities.math.gamma"
     slide(test, gamma, 1.5)
-    assert slider_data(test, gamma)["value"] == 1.5
+    assert drawn(test, gamma)["value"] == 1.5
     slide(test, gamma, 7.25)
     no_complaint(test)
     assert recipe_of(test).abilities["math"].gamma == 7.25
-    assert slider_data(test, gamma) | {"value": 7.25, "high": 7.25} == slider_data(test, gamma)
+    assert drawn(test, gamma) | {"value": 7.25, "high": 7.25} == drawn(test, gamma)
     assert "7.25" in test.latex[0].value
 
 

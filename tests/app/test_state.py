@@ -1,7 +1,7 @@
 """The URL and the state: links and going back are followed, entries that overtake the browser's URL are not undone."""
 
 import pytest
-from page_tools import entered, no_complaint, send, slide, slider_data
+from page_tools import drawn, entered, no_complaint, send, slide
 
 from maet_core.recipe import Recipe
 
@@ -19,7 +19,7 @@ def test_going_back_is_followed(app):
     test.query_params["recipe"] = "demo"
     test.run()
     assert eta(test) == 1.0
-    assert slider_data(test, "merge-eta")["value"] == 1.0
+    assert drawn(test, "merge-eta")["value"] == 1.0
 
 
 def test_an_entry_that_comes_with_an_old_url_is_not_undone(app):

@@ -19,7 +19,7 @@ def start(page: Page) -> None:
 
 def neurons(page: Page) -> None:
     page.locator('.st-key-neurons-map button[data-cell="2/down_proj"]').click()
-    expect(page.locator(".st-key-neurons-units .js-plotly-plot .bars path").first).to_be_visible()
+    expect(page.locator(".st-key-neurons-units .bars svg")).to_be_visible()
     page.mouse.move(700, 180)  # the pointer off the cell, so that its hover text is gone
 
 

@@ -18,8 +18,11 @@ def save(page, button) -> bytes:
 def test_from_a_cell_to_a_unit_and_its_texts(studio, page):
     studio.open(page, "neurons")
     cell(page, "neurons-map", "1/down_proj").click()
-    bar = page.locator(".st-key-neurons-units .js-plotly-plot .bars path").nth(3)
-    bar.click(force=True)
+    bars = page.locator(".st-key-neurons-units").get_by_role("slider")
+    place = {"x": bars.bounding_box()["width"] * 3.5 / 48, "y": 4}  # far above the bar: its whole height can be clicked
+    bars.hover(position=place)
+    expect(page.locator(".st-key-neurons-units .tip")).to_contain_text(re.compile("unit 3.*of its neurons are key"))
+    bars.click(position=place)
     unit = page.locator(".st-key-neurons-unit-page")
     expect(unit.get_by_role("heading", name="Unit 3 · layer 1 · down_proj")).to_be_visible()
     expect(unit.locator(".maet-chips")).to_have_count(6)
@@ -33,6 +36,11 @@ def test_from_a_cell_to_a_unit_and_its_texts(studio, page):
     number.fill("5")
     number.press("Enter")
     expect(unit.get_by_role("heading", name="Unit 5 ")).to_be_visible()
+    bars.focus()
+    page.keyboard.press("ArrowRight")
+    expect(bars).to_have_attribute("aria-valuetext", re.compile("^unit 6, importance "))
+    page.keyboard.press("Enter")
+    expect(unit.get_by_role("heading", name="Unit 6 ")).to_be_visible()
 
 
 def test_knock_out_by_the_slider(studio, page):
@@ -83,10 +91,14 @@ def test_views_are_saved_as_picture_and_table(studio, page):
     assert save(page, chart.get_by_role("button", name="Save this picture as PNG")).startswith(b"\x89PNG")
     table = save(page, chart.get_by_role("button", name="Save the table behind it as CSV")).decode("utf-8-sig")
     assert table.startswith("tensor,layer,module,cosine,parameters,norm,norm_share,kept,by\n")
-    studio.open(page, "neurons")
+    studio.open(page, 'neurons?recipe=demo&cell=["down_proj","1"]')
+    units = page.locator(".st-key-neurons-units")
+    picture = ElementTree.fromstring(save(page, units.get_by_role("button", name="Save this picture as SVG")))
+    assert len(list(picture.iter("{http://www.w3.org/2000/svg}rect"))) > 48
+    assert save(page, units.get_by_role("button", name="Save this picture as PNG")).startswith(b"\x89PNG")
     shares = page.locator(".js-plotly-plot").first
     shares.hover()
     saved = save(page, shares.locator(".modebar-btn").first)
     assert b"<svg" in saved[:200]
-    button = page.get_by_role("button", name="Table as CSV").first
+    button = page.locator(".st-key-share-by-module-csv button")
     assert save(page, button).decode("utf-8-sig").startswith("module,key_neurons,neurons,share,random\n")

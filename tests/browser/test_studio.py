@@ -96,7 +96,7 @@ def test_pick_a_cell_by_mouse_and_by_keyboard(studio, page):
     cell(page, "neurons-map", "1/up_proj").click()
     expect(page.get_by_role("heading", name="Inside layer 1 · up_proj")).to_be_visible()
     expect(cell(page, "neurons-map", "1/up_proj")).to_have_attribute("aria-pressed", "true")
-    expect(page.locator(".st-key-neurons-units .js-plotly-plot")).to_be_visible()
+    expect(page.locator(".st-key-neurons-units .bars svg")).to_be_visible()
     cell(page, "neurons-map", "1/up_proj").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")

@@ -6,49 +6,10 @@ and read aloud. It also saves what it draws as SVG and PNG, and the table behind
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
 
-import streamlit as st
-
-# One hue that gets darker (lighter on dark ground), and a blue–orange pair: both keep their order for every kind of
-# colour blindness and in greyscale towards the ends. They end where one ink can still be read on all of them: numbers that are
-# black here and white beside it draw the eye to where the ink changes, and nothing changes there.
-SEQUENTIAL = {
-    "light": ("#f1f6f8", "#cfe3ec", "#a3cde0", "#74b3d0", "#4a99c0", "#3a85ae"),
-    "dark": ("#1a2730", "#1d3a4a", "#1e4d65", "#216080", "#266e94", "#2c7da4"),
-}
-DIVERGING = {
-    "light": ("#4b8fd2", "#9dc3e6", "#f3f1ec", "#f2bd8a", "#dd8434"),
-    "dark": ("#3a78b8", "#35587d", "#2a3036", "#7a4f28", "#a95f17"),
-}
-INKS = {"light": "#000000", "dark": "#ffffff"}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Values from `low` to `high`, in units of `unit`, drawn with one of the palettes above.
-
-    `one`: what a value of 1 stands for, where the values are shown in a power of ten.
-    """
-
-    title: str
-    low: float
-    high: float
-    palette: dict[str, tuple[str, ...]] = field(default_factory=lambda: SEQUENTIAL)
-    form: str = "{:.1f}"
-    unit: str = ""
-    one: float = 1.0
-
-    def number(self, value: float) -> str:
-        text = self.form.format(value)
-        return text.replace("-", "−") if text.strip("+-0.") else text.lstrip("-+")
-
-    def text(self, value: float) -> str:
-        return f"{self.number(value)} {self.unit}".strip()
+from maet_core.studio.drawing import Scale, component, new_picks
 
 
 @dataclass(frozen=True)
@@ -97,19 +58,16 @@ def heatmap(
     """
 
     def picked() -> None:
-        seen = st.session_state.get(f"{key}-seen", 0)
-        for pick in st.session_state[key].get("picks") or ():
-            if pick["time"] > seen:
-                st.session_state[f"{key}-seen"] = pick["time"]
-                area = [(row, column) for row in pick.get("rows", ()) for column in pick.get("columns", ())]
-                area = [place for place in area if place in cells]
-                if (pick.get("row"), pick.get("column")) in cells:
-                    on_pick(pick["row"], pick["column"])
-                elif on_area and area:
-                    on_area(area)
+        for pick in new_picks(key):
+            area = [(row, column) for row in pick.get("rows", ()) for column in pick.get("columns", ())]
+            area = [place for place in area if place in cells]
+            if (pick.get("row"), pick.get("column")) in cells:
+                on_pick(pick["row"], pick["column"])
+            elif on_area and area:
+                on_area(area)
 
     grid = [[cells.get((row, column)) for column in columns] for row in rows]
-    _component()(
+    component("heatmap", _HTML)(
         key=key,
         data={
             "rows": list(rows),
@@ -136,15 +94,7 @@ def heatmap(
             "name": key,
             "title": title,
             "csv": csv,
-            "scale": {
-                "title": scale.title,
-                "low": scale.low,
-                "high": scale.high,
-                "low_text": scale.text(scale.low),
-                "high_text": scale.text(scale.high),
-                "inks": INKS,
-                **{mode: [_rgb(stop) for stop in scale.palette[mode]] for mode in ("light", "dark")},
-            },
+            "scale": scale.data(),
         },
         on_picks_change=picked,
     )
@@ -155,32 +105,4 @@ def _describe(row: str, column: str, column_title: str, cell: Cell, scale: Scale
     return [place, scale.text(cell.value) + f" {scale.title}", *cell.lines]
 
 
-def _rgb(stop: str) -> list[int]:
-    return [int(stop[i : i + 2], 16) for i in (1, 3, 5)]
-
-
-_PARTS = ("colours.js", "picture.js", "legend.js", "marking.js", "tip.js", "heatmap.js")
-
-
-@cache
-def _assets() -> tuple[str, str]:
-    """The script and the style sheet. Streamlit takes one script a component, so the modules become one, imported ones first."""
-    folder = Path(__file__).parent
-    modules = "\n".join((folder / name).read_text("utf-8") for name in _PARTS)
-    script = re.sub(r"^import .* from \"\./.*\n|^export (?!default)", "", modules, flags=re.MULTILINE)
-    return script, (folder / "heatmap.css").read_text("utf-8")
-
-
-def _component():
-    js, css = _assets()
-    return _register(js, css)
-
-
-@st.cache_resource(show_spinner=False)
-def _register(js: str, css: str):
-    """Registers once a server: Streamlit warns when a name is registered again."""
-    html = (
-        '<div class="heatmap"><div class="frame"><div class="grid" role="group"></div></div>'
-        '<div class="legend"></div><div class="tip" role="tooltip" hidden></div></div>'
-    )
-    return st.components.v2.component("maet_heatmap", html=html, js=js, css=css)
+_HTML = '<div class="frame"><div class="grid" role="group"></div></div>'

@@ -2,28 +2,25 @@
 // then be focused, named to a screen reader and found by a test; a thousand of them still draw in a few milliseconds.
 // Where the page takes areas, a drag (or Shift with the arrow keys) marks a rectangle, and a name at the margin its line.
 
-import { colour, isDark } from "./colours.js";
-import { fillLegend } from "./legend.js";
+import { colour, isDark } from "../drawing/colours.js";
+import { fillLegend } from "../drawing/legend.js";
+import { sender } from "../drawing/picks.js";
+import { showTip } from "../drawing/tip.js";
 import { Marking } from "./marking.js";
-import { showTip } from "./tip.js";
+import { picture } from "./picture.js";
 
 const MOST_WITH_TEXT = 16; // columns; the cells of more are too narrow for a number
 const instances = new WeakMap();
 
 export default function (component) {
   const { data, parentElement, setStateValue } = component;
-  const root = parentElement.querySelector(".heatmap");
+  const root = parentElement.querySelector(".drawing");
   let view = instances.get(root);
   if (!view) {
     view = new Heatmap(root);
     instances.set(root, view);
   }
-  // The last picks with their times, not the last one only: the server joins messages that come while it is busy.
-  view.send = (pick) => {
-    const last = view.picks.at(-1)?.time ?? 0;
-    view.picks = [...view.picks.slice(-49), { time: Math.max(Date.now(), last + 1), ...pick }];
-    setStateValue("picks", view.picks);
-  };
+  view.send = sender(view, setStateValue);
   view.draw(data);
 }
 
@@ -38,7 +35,6 @@ class Heatmap {
     this.cells = [];
     this.focus = [0, 0];
     this.shown = null;
-    this.picks = [];
     this.marking = new Marking((area) => this.sendArea(area));
     this.frame.addEventListener("scroll", () => this.hide());
     this.grid.addEventListener("mouseleave", () => this.hide());
@@ -55,7 +51,7 @@ class Heatmap {
       this.shape = shape;
     }
     this.paint();
-    fillLegend(this.legend, data, this.dark, this.root);
+    fillLegend(this.legend, data, this.dark, () => picture(data, this.dark, this.root));
     if (this.shown) this.show(...this.shown);
   }
 

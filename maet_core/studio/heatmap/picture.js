@@ -1,6 +1,7 @@
 // The heatmap as a file of its own: what CSS draws on the page is drawn here once more as SVG, and from it as PNG.
 
-import { colour } from "./colours.js";
+import { colour } from "../drawing/colours.js";
+import { opening, scaleLine, text } from "../drawing/saving.js";
 
 export function picture(data, dark, root) {
   const style = getComputedStyle(root);
@@ -13,10 +14,7 @@ export function picture(data, dark, root) {
   const top = 34, bottom = top + rows.length * (height + 2);
   const total = { width: Math.max(left + columns.length * (width + 2) + 16, 420), height: bottom + 66 };
   const out = [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${total.width}" height="${total.height}" viewBox="0 0 ${total.width} ${total.height}" font-family="sans-serif" font-size="11">`,
-    `<defs><pattern id="out" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="7" height="7" fill="${ground}"/><rect width="2" height="7" fill="${ink}" opacity="0.16"/></pattern>`,
-    `<linearGradient id="ramp">${stops.map((stop, k) => `<stop offset="${k / (stops.length - 1)}" stop-color="rgb(${stop})"/>`).join("")}</linearGradient></defs>`,
-    `<rect width="100%" height="100%" fill="${ground}"/>`,
+    opening(total, ground, hatching(ground, ink)),
     text(left, 20, data.title || scale.title, ink, "start", 13),
   ];
   rows.forEach((row, i) => {
@@ -44,33 +42,14 @@ export function picture(data, dark, root) {
     if (j % every === 0) out.push(text(left + j * (width + 2) + width / 2, bottom + 13, column, ink, "middle"));
   });
   out.push(text(left - 8, bottom + 13, data.column_title, ink, "end"));
-  const foot = bottom + 40;
-  out.push(text(left, foot, scale.low_text, ink, "start"));
-  const ramp = left + 8 + 7 * scale.low_text.length;
-  out.push(`<rect x="${ramp}" y="${foot - 9}" width="130" height="9" rx="3" fill="url(#ramp)"/>`);
-  out.push(text(ramp + 138, foot, `${scale.high_text} ${scale.title}`, ink, "start"));
+  out.push(scaleLine(scale, stops, left, bottom + 40, ink));
   return { text: out.join("\n") + "\n</svg>\n", ...total };
 }
 
-function text(x, y, content, fill, anchor, size = 11) {
-  const safe = String(content).replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
-  return `<text x="${x}" y="${y}" fill="${fill}" text-anchor="${anchor}" font-size="${size}">${safe}</text>`;
-}
-
-export async function raster({ text, width, height }) {
-  const image = new Image();
-  image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(text);
-  await image.decode();
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [2 * width, 2 * height];
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-  return new Promise((done) => canvas.toBlob(done, "image/png"));
-}
-
-export function download(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+// Over what is left out.
+function hatching(ground, ink) {
+  return (
+    '<pattern id="out" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">' +
+    `<rect width="7" height="7" fill="${ground}"/><rect width="2" height="7" fill="${ink}" opacity="0.16"/></pattern>`
+  );
 }

@@ -1,8 +1,9 @@
-// The line below the cells: the scale, what the marks mean, and the buttons that save picture and table.
+// The line below a drawing: the scale, what the marks mean, and the buttons that save picture and table.
 
-import { download, picture, raster } from "./picture.js";
+import { download, raster } from "./saving.js";
 
-export function fillLegend(place, data, dark, root) {
+// `picture()` gives the drawing as { text: SVG, width, height }.
+export function fillLegend(place, data, dark, picture) {
   const { scale, keys } = data;
   const stops = dark ? scale.dark : scale.light;
   const ramp = label("", "ramp");
@@ -13,10 +14,10 @@ export function fillLegend(place, data, dark, root) {
     return pair;
   });
   const ends = [label(scale.low_text), ramp, label(scale.high_text), label(scale.title, "title")];
-  place.replaceChildren(...ends, ...pairs, saves(data, dark, root));
+  place.replaceChildren(...ends, ...pairs, saves(data, picture));
 }
 
-function saves(data, dark, root) {
+function saves(data, picture) {
   const place = label("", "saves");
   const offer = (kind, say, make) => {
     const button = document.createElement("button");
@@ -27,9 +28,8 @@ function saves(data, dark, root) {
     button.addEventListener("click", async () => download(await make(), `${data.name}.${kind.toLowerCase()}`));
     place.append(button);
   };
-  const svg = () => picture(data, dark, root);
-  offer("SVG", "Save this picture as SVG", async () => new Blob([svg().text], { type: "image/svg+xml" }));
-  offer("PNG", "Save this picture as PNG", () => raster(svg()));
+  offer("SVG", "Save this picture as SVG", async () => new Blob([picture().text], { type: "image/svg+xml" }));
+  offer("PNG", "Save this picture as PNG", () => raster(picture()));
   if (data.csv) {
     // with a byte-order mark, so that a spreadsheet reads every script
     offer("CSV", "Save the table behind it as CSV", async () => new Blob(["\ufeff", data.csv], { type: "text/csv" }));

@@ -1,4 +1,4 @@
-"""The heatmap's colours, and the script that its parts become. What it does is tested in a real browser."""
+"""The colours of the app's own drawings, and the script that the parts of each become. What it does is tested in a real browser."""
 
 import re
 from itertools import pairwise
@@ -6,8 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from maet_core.studio import heatmap
-from maet_core.studio.heatmap import DIVERGING, INKS, SEQUENTIAL
+from maet_core.studio.drawing import DIVERGING, INKS, SEQUENTIAL, assets
 
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 
@@ -42,9 +41,10 @@ def test_more_is_always_further_from_the_ground(mode):
     assert seen == sorted(seen, reverse=mode == "light")
 
 
-def test_the_script_is_whole_and_imports_nothing():
-    script, _ = heatmap._assets()
+@pytest.mark.parametrize("name", ["heatmap", "bars"])
+def test_the_script_is_whole_and_imports_nothing(name):
+    script, _ = assets(name)
     assert not re.search(r"^import ", script, re.MULTILINE)
-    assert re.findall(r"^export .*", script, re.MULTILINE) == ["export default function (component) {"]
+    assert len(re.findall(r"^export ", script, re.MULTILINE)) == 1
     names = re.findall(r"^(?:async )?(?:function|class|const) (\w+)", script, re.MULTILINE)
     assert len(set(names)) == len(names)
