@@ -59,10 +59,10 @@ class TensorInfo:
         return self.code in dtypes.MERGEABLE
 
 
-_PAGE_BYTES = 4096
+PAGE_BYTES = 4096
 # Loops that go through the same place of several files at once are half as fast when all of these lie equally far behind the start
 # of a page of memory: they meet in the same few lines of the first-level cache. A multiple of the line's size, odd in the page.
-_STAGGER_BYTES = 9 * 64
+STAGGER_BYTES = 9 * 64
 _held_before = itertools.count(1)
 
 
@@ -126,12 +126,12 @@ class SafetensorsFile:
     def hold(self) -> None:
         """Reads all tensors into memory, where they stay as long as this object does."""
         names = [name for name in self.tensors if name not in self._held]
-        place = next(_held_before) * _STAGGER_BYTES
+        place = next(_held_before) * STAGGER_BYTES
 
         def whole(name: str) -> np.ndarray:
             info = self.tensors[name]
-            memory = np.empty(info.nbytes + _PAGE_BYTES, np.uint8)
-            return self.values(name, 0, info.numel, memory[(place - memory.ctypes.data) % _PAGE_BYTES :])
+            memory = np.empty(info.nbytes + PAGE_BYTES, np.uint8)
+            return self.values(name, 0, info.numel, memory[(place - memory.ctypes.data) % PAGE_BYTES :])
 
         for name, values in zip(names, each(names, whole, "reading"), strict=True):
             self._held[name] = values

@@ -67,6 +67,38 @@ def test_merges_bf16_as_numpy_and_torch_do(mask_of, size):
     assert widened(np.array([largest], np.uint16)) == np.abs(widened(out)).max()
 
 
+@pytest.mark.parametrize("addends", [0, 1, 4, 6])
+@pytest.mark.parametrize("kind", ["rows", "columns", "positions"])
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (7, 6), (130, 700), (2100, 18)])
+def test_merges_some_places_as_it_merges_all(kind, height, width, addends):
+    rng = np.random.default_rng(height + addends)
+    everything = np.arange(height * width, dtype=np.uint32).reshape(height, width)
+    indices = {"rows": height, "columns": width, "positions": height * width}[kind]
+    indices = np.flatnonzero(rng.random(indices) < 0.4).astype(np.uint32)
+    places = {"rows": everything[indices % height], "columns": everything[:, indices % width], "positions": indices}[
+        kind
+    ]
+    places = places.reshape(-1)
+    inputs = [bits(rng, places.size) for _ in range(1 + addends)]
+    coefficients = rng.uniform(-1, 1, addends).astype(np.float32)
+    out = bits(rng, height * width)
+    expected = out.copy()
+    expected[places] = merged(inputs[0], inputs[1:], coefficients, [-1] * addends, None)
+
+    def merge():
+        if kind == "rows":
+            return kernels.merge_rows_bf16(addresses(*inputs), coefficients, indices, width, out)
+        if kind == "columns":
+            return kernels.merge_columns_bf16(addresses(*inputs), coefficients, indices, width, out)
+        return kernels.merge_positions_bf16(addresses(*inputs), coefficients, indices, out)
+
+    assert merge()
+    np.testing.assert_array_equal(out, expected)
+    if places.size and addends:
+        inputs[-1][-1] = NAN
+        assert not merge()
+
+
 @pytest.mark.parametrize("bad", [NAN, INFINITY, NAN | 0x8000])
 @pytest.mark.parametrize("place", [0, 1, 4096, 5000])
 @pytest.mark.parametrize("mask_of", [[-1], [-1] * 5, [0, 0, -1], [0, -1, 0]], ids=str)

@@ -157,6 +157,33 @@ def test_gamma_moves_the_key_neurons_alone(world):
     assert changed.parameters == sum(int(mask.sum()) if name in few else mask.numel() for name, mask in masks.items())
 
 
+@pytest.mark.parametrize("granularity", ["unit", "parameter"])
+@pytest.mark.parametrize(
+    ("architecture", "dtype", "changes"),
+    [
+        ("llama", "bfloat16", {"intermediate_size": 37}),
+        ("llama", "float16", {}),
+        ("gpt2", "bfloat16", {}),
+        ("mixtral", "bfloat16", {}),
+    ],
+)
+def test_key_neurons_alone_move_wherever_they_lie(tmp_path, architecture, dtype, changes, granularity):
+    """Whole rows, columns (an odd number of them) and single values, one value a word and two."""
+    folder = tmp_path / "world"
+    make_world(folder, architecture, dtype, **changes)
+    content = recipe_of().to_dict()
+    content["abilities"]["math"] |= {
+        "key_neurons": {"k1": 15.0, "granularity": granularity, "scope": "per-tensor"},
+        "tensors": {"k2": 100.0},
+    }
+    live = open_live(folder, Recipe.from_dict(content))
+    keys = live.sources.abilities["math"].key_neurons
+    chosen = sum(int(keys.mask(name).sum()) for name in keys.counts)
+    for value in (-0.5, 2.0):
+        assert live.apply(live.recipe.with_value("abilities.math.gamma", value)).parameters == chosen
+    assert_same_weights(live, folder, tmp_path)
+
+
 @pytest.mark.parametrize("room", ["all", "half", "none"])
 def test_any_amount_of_memory_gives_the_same_weights(world, tmp_path, room):
     """Two abilities with key neurons of their own and a language, held in memory, in part, or read from the files each time."""

@@ -4,10 +4,10 @@ from maet_core.kernels.bf16 import (
     compare_bf16,
     merge_bf16,
     narrow_bf16,
-    scatter_bf16,
     widen_bf16,
 )
 from maet_core.kernels.changes import change_bf16, changes_near, gram_bf16, minus_base_bf16
+from maet_core.kernels.places import merge_columns_bf16, merge_positions_bf16, merge_rows_bf16
 from maet_core.kernels.single import (
     above_and_inside,
     add_difference,
@@ -45,10 +45,12 @@ __all__ = [
     "inner_product",
     "largest",
     "merge_bf16",
+    "merge_columns_bf16",
+    "merge_positions_bf16",
+    "merge_rows_bf16",
     "minus_base_bf16",
     "narrow_bf16",
     "row_ranks",
-    "scatter_bf16",
     "uniform",
     "widen_bf16",
 ]

@@ -238,32 +238,6 @@ def compare_bf16(values, base):
 
 
 @_jit
-def scatter_bf16(base_bits, weight_bits, coefficients, positions, out):
-    """θ_o + Σ_k c_k · (θ_k − θ_o) at these positions of `out`: bf16 bits in and out, θ_k in the rows of `weight_bits`, the order of
-    additions that of k; where the sum is zero, the base. Returns whether all values are finite."""
-    total = np.empty(_BLOCK, np.float32)
-    bits = np.empty(_BLOCK, np.uint16)
-    largest = np.uint16(0)
-    for first in range(0, positions.size, _BLOCK):
-        length = min(_BLOCK, positions.size - first)
-        base = base_bits[first : first + length]
-        total[:] = np.float32(0)
-        for k in range(coefficients.size):
-            weights = weight_bits[k, first : first + length]
-            coefficient = coefficients[k]
-            for i in range(length):
-                total[i] += coefficient * (widened(weights[i]) - widened(base[i]))
-        for i in range(length):
-            rounded = narrowed(widened(base[i]) + total[i])
-            bits[i] = base[i] if total[i] == np.float32(0) else rounded
-            largest = larger_magnitude(largest, bits[i])
-        there = positions[first : first + length]
-        for i in range(length):
-            out[there[i]] = bits[i]
-    return largest < 0x7F80
-
-
-@_jit
 def widen_bf16(bits, out_bits):
     """bf16 bits to the bits of the same float32 values; True if all are finite."""
     bad = np.uint32(0)
