@@ -60,6 +60,7 @@ class TensorInfo:
 
 
 PAGE_BYTES = 4096
+_SAMPLED_BYTES = 1 << 22  # of a mapped file looked at in one go, so that it can be let go in time
 # Loops that go through the same place of several files at once are half as fast when all of these lie equally far behind the start
 # of a page of memory: they meet in the same few lines of the first-level cache. A multiple of the line's size, odd in the page.
 STAGGER_BYTES = 9 * 64
@@ -108,6 +109,21 @@ class SafetensorsFile:
         if size and self.digests is not None:
             self.digests.saw(name, info.nbytes, offset, memoryview(buffer))
         return buffer.view(dtypes.HELD_AS[info.code])
+
+    def sample(self, name: str, run: int, every: int) -> np.ndarray:
+        """`run` values at the beginning of each `every` of a tensor that is held or mapped, one after the other, copied."""
+        info = self.tensors[name]
+        whole = max(1, _SAMPLED_BYTES // (every * info.itemsize)) * every
+        parts = []
+        for start in range(0, info.numel // every * every, whole):
+            stop = min(start + whole, info.numel // every * every)
+            if name in self._held:
+                values = self._held[name][start:stop]
+            else:
+                size = (stop - start) * info.itemsize
+                values = self._mapped.bytes(info.start + start * info.itemsize, size).view(dtypes.HELD_AS[info.code])
+            parts.append(values.reshape(-1, every)[:, :run].reshape(-1))
+        return np.concatenate(parts)
 
     @property
     def in_memory(self) -> bool:

@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from models import add_tokenizer, layer_of, make_family, read_model, save_adapter, write_model
 
 from maet_core import kernels
-from maet_core.errors import RecipeError
+from maet_core.errors import CheckpointError, InputError, RecipeError
 from maet_core.live import LiveModel
 from maet_core.merging import merge, plan_merge
 from maet_core.merging.combine import Combiner
+from maet_core.merging.single_values import SingleValues
 from maet_core.methods import METHODS
 from maet_core.methods.vectors import elect_and_fuse
 from maet_core.ranking import Cuts
@@ -236,6 +237,46 @@ def test_any_range_can_be_computed_alone(kind, method, monkeypatch):
         assert np.array_equal(part, whole[name][start:stop]), name
 
 
+@settings(max_examples=30)
+@given(method=settings_of.filter(lambda method: METHODS[method["name"]].steps), gamma=weights, mus=st.tuples(weights, weights), form=st.sampled_from(["plain", "Eq. 2", "adapter"]), seed=seeds)  # fmt: skip
+def test_one_loop_does_what_the_function_says_bit_for_bit(method, gamma, mus, form, seed):
+    family, _ = world("llama")
+    ability = {"ability": "ability"}
+    if form == "Eq. 2":
+        ability |= {"source_language": "source", "alpha": 0.75, "beta": 0.5}
+    if form == "adapter" and not family.path("adapter").exists():
+        save_adapter(family.path("adapter"), family.path("base"), r=2, target_modules=["q_proj", "down_proj"])
+    if form == "adapter":
+        ability = {"ability": "adapter"}
+    sources = Sources.open(recipe_of(method, ability, gamma, mus), family.folder)
+    generator = np.random.default_rng(seed)
+    for name, info in sources.base.tensors.items():
+        start, stop = sorted(int(place) for place in generator.integers(0, info.numel + 1, 2))
+        alone = SingleValues(plan_merge(sources))
+        vectors, stored = alone.plan.addends(name), sources.base.values(name, start, stop)
+        whole = (vectors, name, start, stop, stored, "BF16")
+        (found, *told), (expected, *said) = alone.chunk(*whole), alone._by_function(*whole)
+        assert np.array_equal(found, expected), name
+        assert told == said == [np.count_nonzero(found != stored), True]
+
+
+def test_a_result_that_is_too_large_and_an_input_that_is_damaged_are_told_apart(tmp_path):
+    family = make_family(tmp_path, "llama", dtype="bfloat16", members=("ability", "sw", "te"))
+    for method in ("ties", "dare", "della"):
+        recipe = recipe_of({"name": method, "density": 0.5}, gamma=1e300, mus=(1e300, 1e300))
+        with pytest.raises(InputError, match=r"^output.dtype: the merged tensor .* has a value beyond"):
+            merge(recipe, tmp_path, tmp_path / "out", device="cpu")
+    damaged = dict(family.tensors["sw"])
+    tensor = "model.layers.1.mlp.up_proj.weight"
+    damaged[tensor] = damaged[tensor].clone()
+    damaged[tensor][3, 5] = float("nan")
+    write_model(tmp_path / "sw", family.config, damaged)
+    position = 3 * damaged[tensor].shape[1] + 5
+    for method in ("ties", "dare", "della"):
+        with pytest.raises(CheckpointError, match=rf"^sw: tensor {re.escape(tensor)} holds nan at element {position};"):
+            merge(recipe_of({"name": method, "density": 0.5}), tmp_path, tmp_path / "out", device="cpu")
+
+
 @pytest.mark.parametrize("method", ["ties", "dare-ties", "della"])
 def test_threads_and_chunks_make_no_difference(tmp_path, monkeypatch, method):
     make_family(tmp_path, "llama", dtype="bfloat16", hidden_size=48, intermediate_size=80, vocab_size=111)
@@ -243,7 +284,7 @@ def test_threads_and_chunks_make_no_difference(tmp_path, monkeypatch, method):
     merge(recipe, tmp_path, tmp_path / "whole", device="cpu")
     for module in ("maet_core.merging.combine", "maet_core.merging.writer", "maet_core.kernels"):
         monkeypatch.setattr(f"{module}.CHUNK_ELEMENTS", 97)
-    monkeypatch.setattr("maet_core.merging.combine.METHOD_STEP", 50)
+    monkeypatch.setattr("maet_core.merging.single_values.METHOD_STEP", 50)
     monkeypatch.setattr("maet_core.merging.writer.BLOCK_ELEMENTS", 1009)
     monkeypatch.setattr("maet_core.merging.writer.threads", lambda: 4)
     merge(recipe, tmp_path, tmp_path / "pieces", device="cpu")
@@ -279,7 +320,7 @@ def test_the_live_model_holds_the_bits_of_a_merge(tmp_path, kind):
 def test_a_coefficient_does_not_look_for_thresholds_again(monkeypatch):
     family, _ = world("llama")
     live = LiveModel(Sources.open(recipe_of("ties"), family.folder))
-    monkeypatch.setattr("maet_core.merging.vectors.largest", lambda *_: pytest.fail("looked again"))
+    monkeypatch.setattr("maet_core.merging.vectors.largest", lambda *_, **__: pytest.fail("looked again"))
     assert live.apply(recipe_of("ties", gamma=0.5, mus=(0.25, 2.0))).tensors > 0
 
 
@@ -331,9 +372,11 @@ def test_a_threshold_is_looked_for_once_and_a_failure_is_not_kept():
         return "cut"
 
     with pytest.raises(ValueError, match="damaged"):
-        cuts.get("key", find)
+        cuts.get({"key": find})
     found = []
-    threads = [threading.Thread(target=lambda: (waiting.wait(), found.append(cuts.get("key", find)))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: (waiting.wait(), found.extend(cuts.get({"key": find})))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -12,6 +12,9 @@ from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError
 from maet_core.safetensors_file import SafetensorsFile
 
+# Neighbours in a sample: a cache line where memory is looked at, more where each look is a read.
+_RUN, _LONG_RUN = 32, 1 << 12
+
 
 class Difference(ABC):
     """What one trained model adds to the base. `source` is how the user named it."""
@@ -102,6 +105,25 @@ class Difference(ABC):
                 return above, found
         changes = self.difference(name, start, stop).astype(np.float32, copy=False)
         return kernels.above_and_inside(changes.view(np.uint32), low, high, inside)
+
+    def sampled(self, name: str, size: int) -> np.ndarray:
+        """At least `size` of the values (float32), from all over a tensor that has more."""
+        every = max(_RUN, self.base.tensors[name].numel // size * _RUN)
+        pair = self._stored_sample(name, _RUN, every) if self.base.tensors[name].code == "BF16" else None
+        if pair is not None:
+            changes = np.empty(pair[0].size, np.float32)
+            kernels.change_bf16(*pair, changes)  # what is not finite is found where all is looked at
+            return changes
+        every = every // _RUN * _LONG_RUN
+        numel = self.base.tensors[name].numel
+        if not self.touches(name):
+            return np.zeros(size, np.float32)
+        parts = [self.difference(name, start, min(start + _LONG_RUN, numel)) for start in range(0, numel, every)]
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+    def _stored_sample(self, name: str, run: int, every: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The bits of bf16 weights of the base and of the model, `run` of each `every`; None where that takes as long as to read all."""
+        return None
 
 
 def widest(*codes: str) -> np.dtype:

@@ -43,6 +43,12 @@ class CheckpointDifference(Difference):
     ) -> tuple[np.ndarray, bool]:
         return self.trained.values(self.names[name], start, stop, scratch), False
 
+    def _stored_sample(self, name: str, run: int, every: int) -> tuple[np.ndarray, np.ndarray] | None:
+        if not self.holds_bf16_weights(name):
+            return None
+        base, trained = self.base.sample(name, run, every), self.trained.sample(self.names[name], run, every)
+        return None if base is None or trained is None else (base, trained)
+
 
 class AdapterDifference(Difference):
     """A LoRA adapter, folded: scaling · B · A, and for fully saved modules their values minus the base."""

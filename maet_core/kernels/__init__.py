@@ -7,8 +7,10 @@ from maet_core.kernels.bf16 import (
     widen_bf16,
 )
 from maet_core.kernels.changes import change_bf16, changes_near, gram_bf16, minus_base_bf16
+from maet_core.kernels.kept import merge_kept
 from maet_core.kernels.places import merge_columns_bf16, merge_positions_bf16, merge_rows_bf16
 from maet_core.kernels.single import (
+    FEW,
     above_and_inside,
     add_difference,
     add_difference_masked,
@@ -29,6 +31,7 @@ CHUNK_ELEMENTS = 1 << 17
 
 __all__ = [
     "CHUNK_ELEMENTS",
+    "FEW",
     "above_and_inside",
     "add_difference",
     "add_difference_masked",
@@ -46,6 +49,7 @@ __all__ = [
     "largest",
     "merge_bf16",
     "merge_columns_bf16",
+    "merge_kept",
     "merge_positions_bf16",
     "merge_rows_bf16",
     "minus_base_bf16",

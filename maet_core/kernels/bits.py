@@ -171,8 +171,20 @@ def plus_if_above(typing_context, total, bits, limit):
 
 
 @intrinsic
+def plus_if_near(typing_context, total, bits, low, span):
+    """total + 1 if `bits` lie from `low` to `low` + `span`, else the total."""
+
+    def generate(context, builder, signature, arguments):
+        total, bits, low, span = arguments
+        near = builder.icmp_unsigned("<=", builder.sub(bits, low), span)
+        return builder.add(total, builder.zext(near, _WORD))
+
+    return types.uint32(types.uint32, types.uint32, types.uint32, types.uint32), generate
+
+
+@intrinsic
 def or_if_near(typing_context, found, bits, low, span):
-    """Not 0 if `found` is not, or if `bits` lie between `low` and `low` + `span`."""
+    """Not 0 if `found` is not, or if `bits` lie from `low` to `low` + `span`."""
 
     def generate(context, builder, signature, arguments):
         found, bits, low, span = arguments

@@ -13,19 +13,18 @@ from maet_core.kernels.bits import (
     first_of,
     larger_float,
     magnitude_of,
-    or_if_near,
     pairs_at,
     plus_if_above,
     second_of,
     widened,
 )
+from maet_core.kernels.single import how_many_equal, only_near, put_near
 
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 # the order of summation is free here, so that the sums run in vector registers
 _free_order = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 
 _BLOCK = 512  # pairs of values of which what is kept stays in the first-level cache
-_FEW = 64
 _PAIRS_OF_A_TURN = 1 << 13  # so many of each of a dozen models stay in the second-level cache
 
 
@@ -53,16 +52,17 @@ def minus_base_bf16(weight_bits, base, out):
 
 @_jit
 def changes_near(addresses, size, low, high, inside):
-    """How many magnitudes of θ_k − θ_o, as bits of float32 values, lie above `high`, and how many from `low` to `high`; these are put
-    into `inside`, in any order, which has room for one more than there are values. The third result is whether all are finite.
+    """How many magnitudes of θ_k − θ_o, as bits of float32 values, lie above `high`, and how many from `low` to `high`; unless both are
+    the same, these are put into `inside`, in any order, which has room for `FEW` more than there are values. The third result is whether
+    all are finite.
 
     The bits of θ_o begin at addresses[0], those of θ_k at addresses[1]; `size` is even.
     """
     magnitudes = np.empty(2 * _BLOCK, np.uint32)
     above = 0
+    equal = 0
     found = 0
     largest = np.uint32(0)
-    span = np.uint32(high - low)
     for start in range(0, size // 2, _BLOCK):
         length = min(_BLOCK, size // 2 - start)
         ours, theirs = pairs_at(addresses[0], start, length), pairs_at(addresses[1], start, length)
@@ -75,24 +75,11 @@ def changes_near(addresses, size, low, high, inside):
             more = plus_if_above(plus_if_above(more, first, high), second, high)
             largest = max(largest, max(first, second))
         above += more
-        whole = 2 * length // _FEW * _FEW
-        for at in range(0, whole, _FEW):
-            few = magnitudes[at : at + _FEW]
-            near = np.uint32(0)
-            for i in range(_FEW):  # most of the time there is none
-                near = or_if_near(near, few[i], low, span)
-            if near:
-                found = _put_inside(few, low, high, inside, found)
-        found = _put_inside(magnitudes[whole : 2 * length], low, high, inside, found)
-    return above, found, largest < 0x7F800000
-
-
-@_jit
-def _put_inside(magnitudes, low, high, inside, found):
-    for i in range(magnitudes.size):
-        inside[found] = magnitudes[i]
-        found += (magnitudes[i] >= low) & (magnitudes[i] <= high)
-    return found
+        if low == high:
+            equal += how_many_equal(magnitudes[: 2 * length], low)
+        else:
+            found = put_near(magnitudes[: 2 * length], low, high, inside, found)
+    return above, equal if low == high else only_near(inside[:found], low, high), largest < 0x7F800000
 
 
 @_free_order

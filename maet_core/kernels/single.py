@@ -9,6 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from maet_core.kernels.bits import or_if_near, plus_if_above, plus_if_near
+
 _MAGNITUDE = np.uint32(
     0x7FFFFFFF
 )  # all bits of a float32 but the sign: as whole numbers they order like the magnitudes
@@ -76,36 +78,69 @@ def count_beginnings(bits, wanted, counts, inside):
     return found
 
 
-_FEW = 32
+FEW = 16
+_BLOCK = 1024
 
 
 @_jit
 def above_and_inside(bits, low, high, inside):
-    """How many magnitudes, given as bits of float32 values, lie above `high`; those from `low` to `high` are put into `inside`, and
-    their number is the second result."""
+    """How many magnitudes, given as bits of float32 values, lie above `high`, and how many from `low` to `high`; unless both are the same,
+    these are put into `inside`, in any order, which has room for `FEW` more than there are values."""
+    magnitudes = np.empty(_BLOCK, np.uint32)
     above = 0
+    equal = 0
     found = 0
-    whole = bits.size // _FEW * _FEW
-    for first in range(0, whole, _FEW):
-        few = bits[first : first + _FEW]
+    for first in range(0, bits.size, _BLOCK):
+        part = bits[first : first + _BLOCK]
         more = np.uint32(0)
-        between = np.uint32(0)
-        for i in range(_FEW):  # most of the time nothing is inside, and this runs in vector registers
-            magnitude = few[i] & _MAGNITUDE
-            more += np.uint32(magnitude > high)
-            between += np.uint32((magnitude >= low) & (magnitude <= high))
+        for i in range(part.size):
+            magnitudes[i] = part[i] & _MAGNITUDE
+            more = plus_if_above(more, magnitudes[i], high)
         above += more
-        if between:
-            for i in range(_FEW):
-                magnitude = few[i] & _MAGNITUDE
-                inside[found] = magnitude
-                found += (magnitude >= low) & (magnitude <= high)
+        if low == high:
+            equal += how_many_equal(magnitudes[: part.size], low)
+        else:
+            found = put_near(magnitudes[: part.size], low, high, inside, found)
+    return above, equal if low == high else only_near(inside[:found], low, high)
+
+
+@_jit
+def how_many_equal(bits, wanted):
+    found = np.uint32(0)
+    for i in range(bits.size):
+        found = plus_if_near(found, bits[i], wanted, np.uint32(0))
+    return found
+
+
+@_jit
+def put_near(bits, low, high, inside, found):
+    """Puts a few at a time into `inside`, from `found` on, if one of them lies from `low` to `high`: without a branch, which would be
+    guessed wrong too often. How many are there then."""
+    whole = bits.size // FEW * FEW
+    span = np.uint32(high - low)
+    for first in range(0, whole, FEW):
+        few, there = bits[first : first + FEW], inside[found : found + FEW]
+        near = np.uint32(0)
+        for i in range(FEW):
+            near = or_if_near(near, few[i], low, span)
+        for i in range(FEW):
+            there[i] = few[i]
+        found += FEW if near else 0
     for i in range(whole, bits.size):
-        magnitude = bits[i] & _MAGNITUDE
-        above += magnitude > high
-        inside[found] = magnitude
-        found += (magnitude >= low) & (magnitude <= high)
-    return above, found
+        inside[found] = bits[i]
+        found += 1
+    return found
+
+
+@_jit
+def only_near(bits, low, high):
+    """Moves those from `low` to `high` to the front; their number."""
+    found = 0
+    for i in range(bits.size):
+        value = bits[i]
+        bits[found] = value
+        found += (value >= low) & (value <= high)
+    return found
 
 
 @_jit
@@ -126,6 +161,9 @@ def inner_product(first, second):
     return total
 
 
+STEP = np.uint64(0x9E3779B97F4A7C15)
+
+
 @_jit
 def uniform(key, start, out):
     """Numbers `start`, `start` + 1 … of the SplitMix64 stream that begins at `key`, as float32 in [0, 1) with 24 bits.
@@ -134,11 +172,16 @@ def uniform(key, start, out):
     Source: Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA 2014.
     """
     for i in range(out.size):
-        state = key + np.uint64(start + i + 1) * np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state = state ^ (state >> np.uint64(31))
-        out[i] = np.float32(state >> np.uint64(40)) * np.float32(2.0**-24)
+        out[i] = np.float32(mixed(key + np.uint64(start) * STEP, i) >> np.uint64(40)) * np.float32(2.0**-24)
+
+
+@_jit
+def mixed(key, position):
+    """The number at a position of the stream that begins at `key`, 64 bits of it."""
+    state = key + np.uint64(position + 1) * STEP
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
 
 
 @_jit

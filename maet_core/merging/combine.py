@@ -14,12 +14,12 @@ from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.lazy import torch
 from maet_core.merging.plan import Addend, MergePlan
-from maet_core.merging.vectors import StreamedVector, WeightedVector
+from maet_core.merging.rounding import rounded
+from maet_core.merging.single_values import SingleValues
+from maet_core.merging.vectors import WeightedVector
 
 # What a thread takes at once: a large tensor is not left to one of them at the end.
 LARGE_STEP = 8 * CHUNK_ELEMENTS
-# What a method that looks at single values takes at once: about this many, whole rows where it can.
-METHOD_STEP = CHUNK_ELEMENTS // 8
 
 
 class Combiner:
@@ -33,6 +33,7 @@ class Combiner:
         self.plan = plan
         self._base, self._weights, self._total = (np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3))
         self._raw: list[np.ndarray] = []
+        self._single_values = SingleValues(plan)
         self._of_tensor = lru_cache(maxsize=4)(self._look_up)
 
     def chunk(
@@ -51,7 +52,7 @@ class Combiner:
             return _put(stored, out), 0
         addends, all_bf16, single = self._of_tensor(name)
         if not self.plan.method.linear:
-            result, changed, fits = self._by_method(addends, name, start, stop, stored, code)
+            result, changed, fits = self._single_values.chunk(addends, name, start, stop, stored, code)
         elif all_bf16 and code == "BF16":
             result, changed, fits = self._by_one_kernel(addends, name, start, stop, stored, out, count)
         elif single:
@@ -195,35 +196,6 @@ class Combiner:
             terms.append((addend.coefficient, difference))
         return _rounded_by_torch(equations.merged(in_torch, terms), base, code)
 
-    def _by_method(
-        self, vectors: list[WeightedVector], name: str, start: int, stop: int, stored: np.ndarray, code: str
-    ) -> tuple[np.ndarray, int, bool]:
-        """Piece by piece: the many arrays of a method stay in the cache, and in memory that is used again."""
-        sources = self.plan.sources
-        width = (sources.base.tensors[name].shape or (1,))[-1]
-        step = max(1, METHOD_STEP // width) * width if width <= METHOD_STEP else METHOD_STEP
-        out, changed, fits = np.empty(stop - start, dtypes.HELD_AS[code]), 0, True
-        for first in range(start, stop, step):
-            last = min(first + step, stop)
-            piece = stored[first - start : last - start]
-            base = widened(piece, sources.base.source, name, first, sources.precision(name))
-            total = base
-            if vectors:
-                streamed = [
-                    StreamedVector(vector, sources.base, sources.cuts, name, first, last, base) for vector in vectors
-                ]
-                with np.errstate(
-                    over="ignore", invalid="ignore"
-                ):  # absurd coefficients show in the result, and are refused
-                    total = self.plan.method.function(streamed, **self.plan.settings.parameters)
-                    if total.dtype == np.float32:
-                        kernels.finish(base, total)
-                    else:
-                        total = np.where(total == 0, base, base + total)
-            out[first - start : last - start], count, good = rounded(total, base, code)
-            changed, fits = changed + count, fits and good
-        return out, changed, fits
-
 
 def refuse_too_large(name: str, code: str) -> NoReturn:
     """Raises InputError: the dtype cannot hold a value of the merged tensor."""
@@ -247,22 +219,6 @@ def _put(values: np.ndarray, out: np.ndarray | None) -> np.ndarray:
         return values
     out[:] = values
     return out
-
-
-def rounded(values: np.ndarray, base: np.ndarray, code: str) -> tuple[np.ndarray, int, bool]:
-    """(float32 or float64 values in the dtype `code`, how many differ from the base in that dtype, whether all fit)."""
-    if code == "BF16":
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-            values, base = values.astype(np.float32, copy=False), base.astype(np.float32, copy=False)
-        out, unchanged = np.empty(values.size, np.uint16), np.empty(values.size, np.uint16)
-        kernels.narrow_bf16(base, unchanged)
-        kernels.narrow_bf16(values, out)
-        changed, largest = kernels.compare_bf16(out, unchanged)
-        return out, int(changed), bool(largest < 0x7F80)
-    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused
-        out = values.astype(dtypes.HELD_AS[code], copy=False)
-        changed = np.count_nonzero(out != base.astype(out.dtype, copy=False))
-    return out, int(changed), bool(np.isfinite(out).all())
 
 
 def _rounded_by_torch(values: torch.Tensor, base: np.ndarray, code: str) -> tuple[np.ndarray, int, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from maet_core.counting import share_count
 from maet_core.differences import Difference, widened
 from maet_core.methods import MethodSettings
 from maet_core.methods.vectors import Vector
-from maet_core.ranking import Cuts, largest
+from maet_core.ranking import Cut, Cuts, largest
 from maet_core.weights.ability import AbilityWeights
 
 
@@ -25,6 +26,11 @@ class WeightedVector:
     weight: float
     weights: AbilityWeights | Difference
     method: MethodSettings
+
+    @property
+    def as_difference(self) -> Difference | None:
+        """The difference that the task vector is, where it is one as it stands."""
+        return self.weights.as_difference if isinstance(self.weights, AbilityWeights) else self.weights
 
     def same(self, other: object) -> bool:
         return isinstance(other, WeightedVector) and vars(self) == vars(other)
@@ -50,17 +56,9 @@ class StreamedVector(Vector):
         self._start, self._stop = start, stop
 
     def largest(self, share: float) -> np.ndarray:
-        numel = self._base.tensors[self._name].numel
-        count = share_count(share, numel)
-        if count in (0, numel):
-            return np.full(self.values.size, bool(count))
-        key = (self._vector.weights, self._name, self.values.dtype, count)
-        weights, single = self._vector.weights, self.values.dtype == np.float32
-        near = weights.near if isinstance(weights, Difference) and single else None
-        cut = self._cuts.get(
-            key, lambda: largest({self._name: numel}, count, self._magnitudes, near=near)[0][self._name]
-        )
-        return cut.chosen(self.values.astype(np.float32, copy=False), self._start)
+        single = self.values.astype(np.float32, copy=False)
+        (cut,) = cuts_of([self._vector], [share], self._base, self._cuts, self._name, self.values.dtype)
+        return cut.chosen(single, self._start)
 
     def row_ranks(self) -> np.ndarray:
         shape = self._base.tensors[self._name].shape
@@ -74,16 +72,50 @@ class StreamedVector(Vector):
         return shares[self._start - first : self._stop - first]
 
     def uniform(self, seed: int) -> np.ndarray:
-        seed_text = "\0".join((str(seed), self._vector.key, self._name))
-        key = int.from_bytes(hashlib.blake2b(seed_text.encode(), digest_size=8).digest(), "little")
         numbers = np.empty(self._stop - self._start, np.float32)
-        kernels.uniform(np.uint64(key), self._start, numbers)
+        kernels.uniform(stream_key(self._vector, self._name, seed), self._start, numbers)
         return numbers
 
     def _read(self, start: int, stop: int) -> np.ndarray:
-        stored = self._base.values(self._name, start, stop)
-        base = widened(stored, self._base.source, self._name, start, self.values.dtype)
-        return self._vector.weights.values(self._name, start, stop, base)
+        return values_of(self._vector.weights, self._base, self._name, start, stop, self.values.dtype)
 
-    def _magnitudes(self, name: str, start: int, stop: int) -> np.ndarray:
-        return self._read(start, stop).astype(np.float32, copy=False)
+
+def values_of(
+    weights: AbilityWeights | Difference, base: Checkpoint, name: str, start: int, stop: int, precision: np.dtype
+) -> np.ndarray:
+    """Elements `start` to `stop` of a task vector within a tensor, float32 or float64."""
+    stored = base.values(name, start, stop)
+    return weights.values(name, start, stop, widened(stored, base.source, name, start, precision))
+
+
+def stream_key(vector: WeightedVector, name: str, seed: int) -> np.uint64:
+    """Where the random numbers of a task vector in a tensor begin (see `kernels.uniform`)."""
+    text = "\0".join((str(seed), vector.key, name))
+    return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+def cuts_of(
+    vectors: list[WeightedVector], shares: list[float], base: Checkpoint, cuts: Cuts, name: str, precision: np.dtype
+) -> list[Cut]:
+    """Where the `share` of a tensor's values with the largest magnitude begins: for each vector and each of the shares."""
+    numel, finders, keys = base.tensors[name].numel, {}, []
+    for vector in vectors:
+        for share in shares:
+            keys.append((vector.weights, name, precision, share_count(share, numel)))
+            finders[keys[-1]] = partial(_cut, vector.weights, keys[-1][-1], base, name, precision)
+    found = dict(zip(finders, cuts.get(finders), strict=True))
+    return [found[key] for key in keys]
+
+
+def _cut(weights: AbilityWeights | Difference, count: int, base: Checkpoint, name: str, precision: np.dtype) -> Cut:
+    numel = base.tensors[name].numel
+    if count in (0, numel):
+        return Cut(float("inf"), 0) if count == 0 else Cut(0.0, numel)
+
+    def read(name: str, start: int, stop: int) -> np.ndarray:
+        return values_of(weights, base, name, start, stop, precision).astype(np.float32, copy=False)
+
+    plain = weights.as_difference if isinstance(weights, AbilityWeights) else weights
+    if plain is None or precision != np.float32:
+        return largest({name: numel}, count, read)[0][name]
+    return largest({name: numel}, count, read, near=plain.near, sampled=plain.sampled)[0][name]

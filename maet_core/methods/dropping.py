@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from maet_core.methods.registry import MethodSettings, Paper, method
+from maet_core.methods.steps import Chance, Steps
 from maet_core.methods.vectors import Density, Fuse, Scale, Seed, Vector, elect_and_fuse, weighted_sum
 
 _DARE = Paper(
@@ -31,7 +32,7 @@ def _dare(vectors: list[Vector], density: float, seed: int) -> list[tuple[float,
     return [_kept(vector, float(density), seed) for vector in vectors]
 
 
-@method("dare", _DARE)
+@method("dare", _DARE, steps=lambda density, seed: Steps(Chance(density, seed)))
 def dare(vectors: list[Vector], *, density: Density = 0.1, seed: Seed = 0) -> np.ndarray:
     """Each task vector with most of its values dropped at random and the rest scaled up, summed.
 
@@ -40,7 +41,7 @@ def dare(vectors: list[Vector], *, density: Density = 0.1, seed: Seed = 0) -> np
     return weighted_sum(_dare(vectors, density, seed))
 
 
-@method("dare-ties", _DARE)
+@method("dare-ties", _DARE, steps=lambda density, fuse, scale, seed: Steps(Chance(density, seed), fuse, scale))
 def dare_ties(
     vectors: list[Vector], *, density: Density = 0.1, fuse: Fuse = "mean", scale: Scale = 1.0, seed: Seed = 0
 ) -> np.ndarray:
@@ -71,6 +72,7 @@ def _della_window(settings: MethodSettings) -> MethodSettings:
         "2406.11617",
     ),
     check=_della_window,
+    steps=lambda density, epsilon, fuse, scale, seed: Steps(Chance(density - epsilon / 2, seed, epsilon), fuse, scale),
 )
 def della(
     vectors: list[Vector],

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
+from maet_core.methods.steps import Steps
+
 
 class MethodSettings(BaseModel):
     """A method's name and the values of its parameters, as a recipe holds them."""
@@ -71,7 +73,8 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Method:
-    """One entry of the registry. A `linear` method gives coefficients per tensor; another one looks at single values."""
+    """One entry of the registry. A `linear` method gives coefficients per tensor; another one looks at single values: `function` is what
+    it does, and `steps` tells it in the words of the compiled loop, if that can do it."""
 
     name: str
     summary: str
@@ -79,6 +82,7 @@ class Method:
     linear: bool
     function: Callable[..., Any]
     settings: type[MethodSettings]
+    steps: Callable[..., Steps] | None
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -88,9 +92,16 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def method(name: str, paper: Paper, *, linear: bool = False, check: Callable[..., Any] | None = None) -> Callable:
+def method(
+    name: str,
+    paper: Paper,
+    *,
+    linear: bool = False,
+    check: Callable[..., Any] | None = None,
+    steps: Callable[..., Steps] | None = None,
+) -> Callable:
     """Registers a function. Its keyword-only arguments with defaults are the parameters, annotated with pydantic's `Field`;
-    the first line of its docstring is the summary; `check` is a pydantic validator over all parameters."""
+    the first line of its docstring is the summary; `check` is a pydantic validator over all parameters; `steps` has the same parameters."""
 
     def register(function: Callable) -> Callable:
         # not all annotations: torch, which those of the other arguments name, is not imported for the sake of a signature
@@ -107,7 +118,7 @@ def method(name: str, paper: Paper, *, linear: bool = False, check: Callable[...
             **fields,
         )
         summary = inspect.getdoc(function).partition("\n\n")[0].replace("\n", " ")
-        METHODS[name] = Method(name, summary, paper, linear, function, settings)
+        METHODS[name] = Method(name, summary, paper, linear, function, settings, steps)
         return function
 
     return register

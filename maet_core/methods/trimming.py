@@ -9,10 +9,15 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from maet_core.methods.registry import MethodSettings, Paper, method
+from maet_core.methods.steps import Largest, Steps
 from maet_core.methods.vectors import Density, Fuse, Scale, Vector, elect_and_fuse, weighted_sum
 
 
-@method("ties", Paper("TIES-Merging: Resolving Interference When Merging Models", "Yadav et al.", 2023, "2306.01708"))
+@method(
+    "ties",
+    Paper("TIES-Merging: Resolving Interference When Merging Models", "Yadav et al.", 2023, "2306.01708"),
+    steps=lambda density, fuse, scale: Steps(Largest(density), fuse, scale),
+)
 def ties(vectors: list[Vector], *, density: Density = 0.2, fuse: Fuse = "mean", scale: Scale = 1.0) -> np.ndarray:
     """Trim, elect, merge: the largest values of each task vector, and of those the ones with the sign of the majority.
 
@@ -40,6 +45,7 @@ def _not_all(settings: MethodSettings) -> MethodSettings:
         "2312.06795",
     ),
     check=_not_all,
+    steps=lambda density, outliers: Steps(Largest(_together(density, outliers), outliers)),
 )
 def breadcrumbs(
     vectors: list[Vector],
@@ -51,8 +57,12 @@ def breadcrumbs(
 
     Σ w_k·τ̂_k, where τ̂ drops from each tensor the `outliers` share with the largest magnitude and keeps the `density` share below it.
     """
-    together = round(density + outliers, 12)  # 0.1 + 0.2 is 0.3
+    together = _together(density, outliers)
     kept = [
         (vector.weight, vector.values * (vector.largest(together) & ~vector.largest(outliers))) for vector in vectors
     ]
     return weighted_sum(kept)
+
+
+def _together(density: float, outliers: float) -> float:
+    return round(density + outliers, 12)  # 0.1 + 0.2 is 0.3

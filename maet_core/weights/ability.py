@@ -34,6 +34,12 @@ class AbilityWeights:
     def parts(self) -> list[Difference]:
         return [self.ability] if self.source_language is None else [self.ability, self.source_language]
 
+    @property
+    def as_difference(self) -> Difference | None:
+        """The difference that R(A) is, where it is one as it stands."""
+        alone = self.source_language is None or self.beta == 0
+        return self.ability if alone and self.alpha == 1 and self.key_neurons is None else None
+
     def values(self, name: str, start: int, stop: int, base_values: np.ndarray) -> np.ndarray:
         """Elements `start` to `stop` of the flattened R(A), in the dtype of `base_values`, the base's values of that range."""
         parts, chosen = self._read(name, start, stop, base_values, self.parts if self.beta != 0 else self.parts[:1])
