@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from maet_core.errors import MaetError, WorkspaceError
 from maet_core.evaluation.questions import SUFFIXES, Question, read_questions
+from maet_core.progress import Progress, tell
 from maet_core.recipe import Ability, Language, Recipe
 
 if TYPE_CHECKING:
@@ -111,13 +112,17 @@ class Workspace:
             raise WorkspaceError(f"{folder}/{name}{suffix}: exists already; choose another name")
         return path
 
-    def models(self) -> list[Entry]:
+    def models(self, progress: Progress | None = None) -> list[Entry]:
         """Everything that a recipe can name, by path. Reads headers only; unreadable ones come with their `problem`."""
         found = [
             path for path in sorted((self.path / "models").iterdir()) if path.is_dir() and not path.name.startswith(".")
         ]
         found += sorted((self.path / "packs").glob("*.safetensors"))
-        return [self.entry(path.relative_to(self.path).as_posix()) for path in found]
+        entries = []
+        for path in found:
+            tell(progress, None, f"reading {path.name}", len(entries), len(found))
+            entries.append(self.entry(path.relative_to(self.path).as_posix()))
+        return entries
 
     def entry(self, relative: str) -> Entry:
         try:

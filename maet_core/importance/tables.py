@@ -8,7 +8,7 @@ from maet_core.anatomy import Place
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.importance.scores import Scores, unit_axis
 from maet_core.lazy import torch
-from maet_core.progress import Halted, Progress, each
+from maet_core.progress import Halted, Progress, each, tell
 
 if TYPE_CHECKING:
     import pandas as pd  # a third of a second, which a merge without tables need not wait for
@@ -29,7 +29,7 @@ def importance_sums(scores: Scores, progress: Progress | None = None, halted: Ha
     return dict(zip(names, each(names, sums, "adding up importance", progress, halted), strict=True))
 
 
-def cell_table(keys: KeyNeurons, sums: Sums | None = None) -> pd.DataFrame:
+def cell_table(keys: KeyNeurons, sums: Sums | None = None, progress: Progress | None = None) -> pd.DataFrame:
     """One row per layer and module (per tensor where the architecture is unknown), in the model's order.
 
     Columns: layer (None outside the stack), module, kind, tensors (names), neurons, key_neurons (counts), density (key share,
@@ -41,7 +41,8 @@ def cell_table(keys: KeyNeurons, sums: Sums | None = None) -> pd.DataFrame:
     anatomy = keys.scores.base.anatomy
     sums = importance_sums(keys.scores) if sums is None else sums
     cells: dict[tuple[int | None, str], dict] = {}
-    for name in keys.scores.shapes:
+    for position, name in enumerate(keys.scores.shapes):
+        tell(progress, None, "counting key neurons", position, len(keys.scores.shapes))
         place = anatomy.place(name)
         counts = {place.module: keys.counts[name]}
         if place.parts and keys.counts[name]:
@@ -87,7 +88,7 @@ def cell_table(keys: KeyNeurons, sums: Sums | None = None) -> pd.DataFrame:
     )
 
 
-def unit_table(keys: KeyNeurons, layer: int | None, module: str) -> pd.DataFrame:
+def unit_table(keys: KeyNeurons, layer: int | None, module: str, progress: Progress | None = None) -> pd.DataFrame:
     """The hidden units inside one cell, one row a unit and tensor.
 
     Columns: tensor, expert (None without experts), unit (index within the module), importance (the unit's score; at `parameter`
@@ -97,7 +98,8 @@ def unit_table(keys: KeyNeurons, layer: int | None, module: str) -> pd.DataFrame
 
     anatomy = keys.scores.base.anatomy
     tables = []
-    for name in keys.scores.shapes:
+    for position, name in enumerate(keys.scores.shapes):
+        tell(progress, None, "adding up units", position, len(keys.scores.shapes))
         place = anatomy.place(name)
         if place.layer != layer:
             continue

@@ -19,6 +19,7 @@ from maet_core.checkpoints import Checkpoint
 from maet_core.errors import InputError
 from maet_core.importance.scores import unit_axis
 from maet_core.inspection.norms import as_read, as_written
+from maet_core.progress import Progress, tell
 
 GATED = ("gate_proj", "up_proj", "down_proj")  # one hidden unit: a row of the first two, a column of the last
 _WRITING = ("o_proj", "down_proj")
@@ -107,7 +108,7 @@ def _slice(base: Checkpoint, name: str, expert: int | None, axis: int, index: in
     return matrix[:, index].float()
 
 
-def tokens_along(base: Checkpoint, vector: Vector) -> np.ndarray:
+def tokens_along(base: Checkpoint, vector: Vector, progress: Progress | None = None) -> np.ndarray:
     """The product of the direction with every token's row of the unembedding (writes) or the embedding (reads): float32 [tokens].
 
     Raises InputError where the model has no such matrix. Cost: one pass over it, in chunks.
@@ -119,6 +120,7 @@ def tokens_along(base: Checkpoint, vector: Vector) -> np.ndarray:
     products = np.empty(rows, np.float32)
     step = max(1, _CHUNK_ELEMENTS // width)
     for first in range(0, rows, step):
+        tell(progress, None, f"going through the vocabulary for {vector.module}", first, rows)
         last = min(first + step, rows)
         chunk = base.read(name, first * width, last * width).reshape(last - first, width)
         products[first:last] = (chunk.float() @ vector.direction).numpy()

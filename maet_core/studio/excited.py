@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from maet_core.inspection.directions import Unit
 
-MOST_TOKENS = 256
+MOST_TOKENS, MOST_KEPT = 256, 16  # of a large module one may take 57 MB
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def examples(
         return excitations(speaker.model, base, unit.layer, module, ids, special, progress=progress)
 
     signature = (path, resources.stamp(path), unit.layer, module, texts.id, hash(tuple(written)))
-    found = waiting.result("neurons-excited", signature, work, f"Reading {len(written)} texts")
+    found = waiting.result("neurons-excited", signature, work, f"Reading {len(written)} texts", MOST_KEPT)
     if found is None:
         return None
     best = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from maet_core.studio import limits
 
 if TYPE_CHECKING:
     from maet_core.evaluation.questions import Question
+    from maet_core.progress import Progress
     from maet_core.recipe import Recipe
     from maet_core.sources import Sources
     from maet_core.workspace import Entry, Workspace
@@ -33,7 +35,9 @@ def workspace() -> Workspace:
 
 def models() -> list[Entry]:
     """Everything in models/ and packs/."""
-    return _models(str(workspace().path), _signature("models"), _signature("packs"))
+    here = workspace()
+    signature = str(here.path), _signature("models"), _signature("packs")
+    return _shared("models", signature, here.models, "Reading the models' headers", 2)
 
 
 def model_entry(path: str) -> Entry | None:
@@ -42,7 +46,10 @@ def model_entry(path: str) -> Entry | None:
 
 def misfit(base: Entry, other: Entry) -> str:
     """Why one cannot be combined with the other; see `maet_core.workspace.misfit`."""
-    return _misfit(base.path, _stamp(base.path), other.path, _stamp(other.path), base, other)
+    from maet_core.workspace import misfit
+
+    signature = str(workspace().path), base.path, _stamp(base.path), other.path, _stamp(other.path)
+    return _shared("misfit", signature, lambda _: misfit(base, other), f"Checking whether {other.name} fits", 256)
 
 
 def questions() -> list[Question]:
@@ -61,10 +68,12 @@ def demo_scores() -> dict[str, dict[str, dict]]:
 
 
 def identity(entry: Entry) -> str:
-    """The short identity hash of a checkpoint; empty where hashing it would keep the page waiting."""
+    """The short identity hash of a checkpoint; empty where hashing it takes too long for a column of a table."""
     if entry.checkpoint is None or entry.nbytes > IDENTITY_BYTES:
         return ""
-    return _identity(entry.path, _stamp(entry.path), entry.checkpoint)
+    signature = str(workspace().path), entry.path, _stamp(entry.path)
+    what = f"Hashing {entry.name}"
+    return _shared("identity", signature, lambda _: entry.checkpoint.identity.removeprefix("xxh3-")[:10], what, 64)
 
 
 def opened(recipe: Recipe) -> Sources:
@@ -72,7 +81,14 @@ def opened(recipe: Recipe) -> Sources:
 
     `with_coefficients` gives the recipe's own. Raises InputError that names the field.
     """
-    return _opened(str(workspace().path), _structure(recipe), _stamps(recipe))
+    from maet_core.recipe import Recipe
+    from maet_core.sources import Sources
+
+    def work(progress: Progress) -> Sources:
+        return Sources.open(Recipe.model_validate_json(structure), path, progress)
+
+    path, structure, _ = signature = fingerprint(recipe)
+    return _shared("opened", signature, work, "Opening the recipe's models", 4)
 
 
 def fingerprint(recipe: Recipe) -> tuple:
@@ -92,34 +108,15 @@ def _workspace(path: str) -> Workspace:
     return Workspace.open(path, DEMO_ASSETS, limits.current().demo)
 
 
-@st.cache_resource(show_spinner="Reading models …", max_entries=2)
-def _models(path: str, models: tuple, packs: tuple) -> list[Entry]:
-    return workspace().models()
-
-
-@st.cache_resource(show_spinner="Checking what fits …", max_entries=256)
-def _misfit(base: str, base_stamp: tuple, other: str, other_stamp: tuple, _base: Entry, _other: Entry) -> str:
-    from maet_core import workspace
-
-    return workspace.misfit(_base, _other)
-
-
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _questions(path: str, tasks: tuple) -> list[Question]:
     return workspace().questions()
 
 
-@st.cache_resource(show_spinner=False, max_entries=64)
-def _identity(path: str, stamp: tuple, _checkpoint) -> str:
-    return _checkpoint.identity.removeprefix("xxh3-")[:10]
+def _shared(key: str, signature: tuple, work: Callable, what: str, most: int):
+    from maet_core.studio import waiting  # which knows the state, which knows the workspace
 
-
-@st.cache_resource(show_spinner="Opening models …", max_entries=4)
-def _opened(path: str, structure: str, stamps: tuple) -> Sources:
-    from maet_core.recipe import Recipe
-    from maet_core.sources import Sources
-
-    return Sources.open(Recipe.model_validate_json(structure), path)
+    return waiting.shared(key, signature, work, what, most)
 
 
 def _structure(recipe: Recipe) -> str:

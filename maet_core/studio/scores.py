@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
     from maet_core.importance import KeyNeurons, Scores
     from maet_core.inspection.overlap import Overlap
+    from maet_core.progress import Progress
 
 K1_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 75.0, 100.0)
 # A pass over this many scores is over before anybody would want to stop it.
 QUICK_SCORES = 30_000_000
 RANDOM = "random"
+MOST_SCORES, MOST_TABLES = 12, 48
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def split_half(recipe: Recipe, origin: str) -> dict[float, float]:
 def key_neurons(recipe: Recipe, origin: str, rule: KeyNeuronRule) -> KeyNeurons:
     """The top k1 % of an origin's neurons. A file says by itself what its neurons are; the others follow `rule`.
 
-    Of many neurons the first ranking shows a bar and can be stopped, which ends the page there. Raises ScoresError for a file that
+    Of many neurons the first ranking shows a bar and can be stopped: then, here and below, NotThere ends the page. Raises ScoresError for a file that
     cannot be read or is for another base, and for an ability that is a pack.
     """
     from maet_core.importance import select_for_each
@@ -95,16 +97,22 @@ def key_neurons(recipe: Recipe, origin: str, rule: KeyNeuronRule) -> KeyNeurons:
 
 def cell_table(keys: KeyNeurons) -> pd.DataFrame:
     """Key neurons by layer and module; see `maet_core.importance.cell_table`."""
-    from maet_core.importance import importance_sums
+    from maet_core import importance
 
     sums = _once(
         "neurons-sums",
         _Identity(keys.scores),
-        lambda progress: importance_sums(keys.scores, progress),
+        lambda progress: importance.importance_sums(keys.scores, progress),
         "Adding up importance",
         is_quick(keys.scores),
     )
-    return _cell_table(id(keys), keys, sums)[0]
+    return _once(
+        "neurons-cells",
+        _Identity(keys),
+        lambda progress: importance.cell_table(keys, sums, progress),
+        "Counting key neurons",
+        is_quick(keys.scores),
+    )
 
 
 def is_quick(scores: Scores) -> bool:
@@ -129,13 +137,10 @@ class _Identity:
 
 
 def _once(key: str, signature, work, what: str, quick: bool):
-    """The result of `work(progress)`, kept for everybody; behind a bar unless it is quick. After a Stop the page ends here."""
+    """The result of `work(progress)`, kept for everybody; behind a bar unless it is quick. Raises NotThere after a Stop."""
     if quick:
-        return waiting.at_once(key, signature, lambda: work(None))
-    found = waiting.result(key, signature, work, what)
-    if found is None:
-        st.stop()
-    return found
+        return waiting.at_once(key, signature, lambda: work(None), MOST_TABLES)
+    return waiting.shared(key, signature, work, what, MOST_TABLES)
 
 
 def _title(recipe: Recipe, origin: str) -> str:
@@ -144,7 +149,16 @@ def _title(recipe: Recipe, origin: str) -> str:
 
 def unit_table(keys: KeyNeurons, module: str, layer: int | None) -> pd.DataFrame:
     """The units inside one cell; see `maet_core.importance.unit_table`."""
-    return _unit_table(id(keys), module, layer, keys)[0]
+    from maet_core import importance
+
+    place = module if layer is None else f"{module} of layer {layer}"
+    return _once(
+        "neurons-units",
+        (_Identity(keys), module, layer),
+        lambda progress: importance.unit_table(keys, layer, module, progress),
+        f"Adding up the units of {place}",
+        is_quick(keys.scores),
+    )
 
 
 def overlaps(sets: tuple[KeyNeurons, ...]) -> dict[tuple[int, int], Overlap] | None:
@@ -159,7 +173,7 @@ def overlaps(sets: tuple[KeyNeurons, ...]) -> dict[tuple[int, int], Overlap] | N
 
 
 def control(keys: KeyNeurons) -> KeyNeurons:
-    """As many random neurons in every tensor; after a Stop the page ends here."""
+    """As many random neurons in every tensor."""
     from maet_core.knockout import random_like
 
     return _once(
@@ -188,40 +202,31 @@ def _file(recipe: Recipe, origin: str) -> str | None:
     return ability.key_neurons.scores if ability and ability.key_neurons else None
 
 
-# What is kept with an identity of its keys keeps the keys as well: no other object can then take over that identity.
-@st.cache_resource(show_spinner="Counting key neurons …", max_entries=48)
-def _cell_table(identity: int, _keys: KeyNeurons, _sums) -> tuple[pd.DataFrame, KeyNeurons]:
-    from maet_core import importance
-
-    return importance.cell_table(_keys, _sums), _keys
-
-
-@st.cache_resource(show_spinner=False, max_entries=48)
-def _unit_table(identity: int, module: str, layer: int | None, _keys: KeyNeurons) -> tuple[pd.DataFrame, KeyNeurons]:
-    from maet_core import importance
-
-    return importance.unit_table(_keys, layer, module), _keys
-
-
-@st.cache_resource(show_spinner="Reading importance scores …", max_entries=12)
-def _scores(place: tuple, _recipe: Recipe) -> Scores:
+def _scores(place: tuple, recipe: Recipe) -> Scores:
     from maet_core.errors import ScoresError
     from maet_core.importance import SavedScores, locate
 
     *_, origin, method, granularity, seed, _ = place
-    sources = resources.opened(_recipe)
+    sources = resources.opened(recipe)
     kind, _, name = origin.partition(":")
-    if file := _file(_recipe, origin):
-        return SavedScores(resources.workspace().resolve(file), sources.base)
-    if kind == "ability" and _recipe.abilities[name].pack:
+    if kind == "ability" and recipe.abilities[name].pack:
         raise ScoresError(f"abilities.{name}: a pack holds its key neurons already; choose a checkpoint to look inside")
-    trained = {
-        "ability": lambda: sources.abilities[name].ability,
-        "source": lambda: sources.abilities[name].source_language,
-        "language": lambda: sources.languages[name],
-        RANDOM: lambda: None,
-    }[kind]()
-    return locate(method, sources.base, trained, granularity, seed)
+    file = _file(recipe, origin)
+    path = file and resources.workspace().resolve(file)
+
+    def work(progress: Progress) -> Scores:
+        progress("reading importance scores", 0, 1)
+        if path:
+            return SavedScores(path, sources.base)
+        trained = {
+            "ability": lambda: sources.abilities[name].ability,
+            "source": lambda: sources.abilities[name].source_language,
+            "language": lambda: sources.languages[name],
+            RANDOM: lambda: None,
+        }[kind]()
+        return locate(method, sources.base, trained, granularity, seed)
+
+    return waiting.shared("neurons-scores", place, work, f"Reading the scores of {_title(recipe, origin)}", MOST_SCORES)
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)

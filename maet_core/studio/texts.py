@@ -7,7 +7,8 @@ from itertools import islice
 
 import streamlit as st
 
-from maet_core.studio import questions, resources, state
+from maet_core.progress import Progress
+from maet_core.studio import questions, resources, state, waiting
 
 MOST_TEXTS = 2000
 _CORPORA = (".txt", ".jsonl", ".parquet")
@@ -34,16 +35,26 @@ def pairs(texts: Texts, count: int) -> list[tuple[str, str]]:
     """The first `count` (prompt, answer); the prompt is empty for plain text."""
     kind, _, name = texts.id.partition(":")
     if kind == "corpus":
-        return list(_corpus(name, resources.stamp(f"corpora/{name}"), count))
+        return _corpus(name, min(count, MOST_TEXTS))
     rows = [row for row in questions.pool() if row.language == name]
     return [(row.prompt, f" {row.worked or row.answer}") for row in rows[:count]]
 
 
-@st.cache_resource(show_spinner="Reading the corpus …", max_entries=8)
-def _corpus(name: str, stamp: tuple, count: int) -> tuple[tuple[str, str], ...]:
-    from maet_core.corpora import read_corpus
+def _corpus(name: str, count: int) -> list[tuple[str, str]]:
+    relative = f"corpora/{name}"
+    path = resources.workspace().resolve(relative)
 
-    return tuple(islice(read_corpus(resources.workspace().resolve(f"corpora/{name}")), min(count, MOST_TEXTS)))
+    def work(progress: Progress) -> list[tuple[str, str]]:
+        progress("starting the reader", 0, count)
+        from maet_core.corpora import read_corpus
+
+        found = []
+        for text in islice(read_corpus(path), count):
+            progress(f"reading {name}", len(found), count)
+            found.append(text)
+        return found
+
+    return waiting.shared("corpus", (str(path), resources.stamp(relative), count), work, f"Reading {relative}", 8)
 
 
 def choose(key: str, options: list[Texts]) -> Texts:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from maet_core.errors import MaetError
+from maet_core.progress import Progress
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import cells, excited, in_memory, limits, resources, scores, state, texts
+from maet_core.studio import cells, excited, in_memory, limits, resources, scores, state, texts, waiting
 from maet_core.studio.units import NO_EXPERT, open_unit
 from maet_core.workspace import short_name
 
@@ -122,21 +123,27 @@ def _words(recipe: Recipe, unit: Unit) -> None:
     _examples(path, unit)
 
 
-@st.cache_resource(show_spinner="Going through the vocabulary …", max_entries=64)
-def _tokens(path: str, stamp: tuple, unit: Unit) -> list[tuple]:
-    from maet_core.inspection.directions import strongest, tokens_along, unit_vectors
-
+def _tokens(path: str, unit: Unit) -> list[tuple]:
     base = resources.model_entry(path).checkpoint
-    found = []
-    for vector in unit_vectors(base, unit):
-        products = tokens_along(base, vector)
-        ends = [strongest(products, TOP_TOKENS, lowest) for lowest in (False, True)]
-        found.append((vector.module, vector.side, len(products), *ends))
-    return found
+
+    def work(progress: Progress) -> list[tuple]:
+        progress("reading the unit's weights", 0, 1)
+        from maet_core.inspection.directions import strongest, tokens_along, unit_vectors
+
+        found = []
+        for vector in unit_vectors(base, unit):
+            products = tokens_along(base, vector, progress)
+            ends = [strongest(products, TOP_TOKENS, lowest) for lowest in (False, True)]
+            found.append((vector.module, vector.side, len(products), *ends))
+        return found
+
+    what = f"Going through the vocabulary of {short_name(path)}"
+    with st.container():  # what follows keeps its place, whether there is something to wait for or not
+        return waiting.shared("tokens", (path, resources.stamp(path), unit), work, what, 64)
 
 
 def _directions(path: str, unit: Unit) -> None:
-    found = _tokens(path, resources.stamp(path), unit)
+    found = _tokens(path, unit)
     tokenizer = in_memory.speaker(path, "").tokenizer
     say = {"reads": ("reads from", "row", "embedding"), "writes": ("writes towards", "column", "unembedding")}
     for column, (module, side, _, most, least) in zip(st.columns(len(found)), found, strict=True):

@@ -23,13 +23,16 @@ MOST_RESULTS = 128
 POLL_SECONDS = 0.2
 SILENT_SECONDS = 0.4  # what is over by then shows no bar
 _STOPPED = "_stopped_"
-_beginning = threading.Lock()
+_beginning = threading.RLock()
 
 
-def result(key: str, signature: Any, work: Callable[[Progress], Any], what: str) -> Any | None:
+def result(
+    key: str, signature: Any, work: Callable[[Progress], Any], what: str, most: int = MOST_RESULTS
+) -> Any | None:
     """What `work(progress)` gives; at once if anybody had it already, None after a Stop (with a button to begin again).
 
-    `signature` (hashable) says what it depends on. Raises Busy where this server has no place for it now.
+    `signature` (hashable) says what it depends on. `most` results of this key are kept. Raises Busy where this server has no place
+    for it now.
     """
     if (found := known(key, signature)) is not None:
         return found
@@ -44,14 +47,15 @@ def result(key: str, signature: Any, work: Callable[[Progress], Any], what: str)
     with limits.a_place():
         found = work(progress)
     place.empty()
-    return _keep(key, signature, found)
+    return _keep(key, signature, found, most)
 
 
 def shared(key: str, signature: Any, work: Callable[[Progress], Any], what: str, most: int = MOST_RESULTS) -> Any:
     """What `work(progress)` gives, made once for all who want it. Raises NotThere after a Stop (with a button to begin again).
 
     `most` results of this key are kept. Where none is, the work halts as soon as nobody waits for it; else it goes on when a page
-    leaves, and halts when the last one that waits presses Stop. `work` must not call Streamlit: it runs in another thread.
+    leaves, and halts when the last one that waits presses Stop, or when other work of this kind begins that leaves no room for it.
+    What it gives after that is let go. `work` must not call Streamlit: it runs in another thread.
     """
     if most and (found := known(key, signature)) is not None:
         return found
@@ -62,8 +66,8 @@ def shared(key: str, signature: Any, work: Callable[[Progress], Any], what: str,
         task = _tasks().get((key, signature))
         if task is None or task.has_failed:
             if most:
-                _forget_all_but(key, most - 1)  # before a new model, the old one goes
-            task = _tasks()[key, signature] = Task(work, goes_on=most > 0)
+                _make_room(key, most)
+            task = _begin(key, signature, work, most)
         task.waiting += 1
     try:
         if not task.wait(SILENT_SECONDS):
@@ -80,12 +84,40 @@ def shared(key: str, signature: Any, work: Callable[[Progress], Any], what: str,
     finally:
         with _beginning:
             task.waiting -= 1
-            if task.is_over and not task.waiting:
-                _tasks().pop((key, signature), None)
-            elif not task.goes_on and not task.waiting:
+            if not task.goes_on and not task.waiting:
                 task.halt()
+            _settle(key, signature, task, most, _tasks(), _results())
     place.empty()
-    return _keep(key, signature, found) if most else found
+    return found
+
+
+def _begin(key: str, signature: Any, work: Callable[[Progress], Any], most: int) -> Task:
+    tasks, results = _tasks(), _results()
+
+    def over(task: Task) -> None:
+        with _beginning:
+            _settle(key, signature, task, most, tasks, results)
+
+    tasks[key, signature] = task = Task(work, most > 0, over)
+    return task
+
+
+def _settle(key: str, signature: Any, task: Task, most: int, tasks: dict, results: OrderedDict) -> None:
+    """Once it is over and nobody waits any more the task goes; what it gave stays, unless it was halted."""
+    if task.waiting or not task.is_over:
+        return
+    if tasks.get((key, signature)) is task:
+        tasks.pop((key, signature))
+    if most and not task.has_failed:
+        _keep(key, signature, task.result(), most, results)
+
+
+def _make_room(key: str, most: int) -> None:
+    """Before a new model, the old one goes, and so does one that is being opened while nobody waits for it any more."""
+    _forget_all_but(key, most - 1, _results())
+    alone = [task for (of, _), task in _tasks().items() if of == key and not task.waiting]
+    for task in alone[: max(len(alone) - most + 1, 0)]:
+        task.halt()
 
 
 class NotThere(Exception):
@@ -93,10 +125,12 @@ class NotThere(Exception):
 
 
 class Task:
-    """Work in a thread of its own. `told` is its progress; `waiting` counts the pages that wait for it."""
+    """Work in a thread of its own. `told` is its progress; `waiting` counts the pages that wait for it. `over(task)` is called last."""
 
-    def __init__(self, work: Callable[[Progress], Any], goes_on: bool):
-        self.goes_on, self.waiting = goes_on, 0
+    def __init__(
+        self, work: Callable[[Progress], Any], goes_on: bool, over: Callable[[Task], None] = lambda task: None
+    ):
+        self.goes_on, self.waiting, self._over = goes_on, 0, over
         self.told = ("", 0, 1)
         self._halted, self._future = threading.Event(), Future()
         threading.Thread(target=self._run, args=(work,), daemon=True, name="shared-work").start()
@@ -122,9 +156,19 @@ class Task:
 
     def _run(self, work: Callable[[Progress], Any]) -> None:
         try:
-            self._future.set_result(work(self._tell))
+            found = work(self._tell)
+        except Cancelled as error:
+            self._future.set_exception(error.with_traceback(None))  # which would hold on to a model that is half there
         except BaseException as error:  # of any kind: it must reach the pages that wait, not die with the thread
             self._future.set_exception(error)
+        else:
+            if (
+                self._halted.is_set()
+            ):  # work that tells its progress too seldom to hear of it: nobody wants this any more
+                self._future.set_exception(Cancelled("stopped"))
+            else:
+                self._future.set_result(found)
+        self._over(self)
 
     def _tell(self, phase: str, done: int, total: int) -> None:
         if self._halted.is_set():
@@ -132,31 +176,32 @@ class Task:
         self.told = (phase, done, total)
 
 
-def at_once(key: str, signature: Any, work: Callable[[], Any]) -> Any:
+def at_once(key: str, signature: Any, work: Callable[[], Any], most: int = MOST_RESULTS) -> Any:
     """The same for work that is over before a bar could be seen."""
     found = known(key, signature)
-    return _keep(key, signature, work()) if found is None else found
+    return _keep(key, signature, work(), most) if found is None else found
 
 
 def known(key: str, signature: Any) -> Any | None:
     """The result if it is there already."""
     kept = _results()
-    if (key, signature) in kept:
-        kept.move_to_end((key, signature))  # what nobody asks for is forgotten first
-    return kept.get((key, signature))
+    with _beginning:
+        if (key, signature) in kept:
+            kept.move_to_end((key, signature))  # what nobody asks for is forgotten first
+        return kept.get((key, signature))
 
 
-def _forget_all_but(key: str, most: int) -> None:
-    names = [name for name in _results() if name[0] == key]
+def _forget_all_but(key: str, most: int, kept: OrderedDict) -> None:
+    names = [name for name in kept if name[0] == key]
     for name in names[: max(len(names) - most, 0)]:
-        _results().pop(name, None)
+        kept.pop(name, None)
 
 
-def _keep(key: str, signature: Any, found: Any) -> Any:
-    kept = _results()
-    kept[key, signature] = found
-    while len(kept) > MOST_RESULTS:
-        kept.popitem(last=False)
+def _keep(key: str, signature: Any, found: Any, most: int, kept: OrderedDict | None = None) -> Any:
+    kept = _results() if kept is None else kept
+    with _beginning:
+        kept[key, signature] = found
+        _forget_all_but(key, most, kept)
     return found
 
 

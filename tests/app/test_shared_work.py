@@ -1,13 +1,16 @@
 """Work that several pages wait for: what they are told, and when it halts."""
 
 import threading
+import weakref
+from functools import partial
+from pathlib import Path
 
 import pytest
 import streamlit as st
 from page_tools import html_text, no_complaint, recipe_of, slide
 
 from maet_core.errors import Cancelled, InputError
-from maet_core.studio import in_memory, waiting
+from maet_core.studio import in_memory, scores, waiting
 
 LONG = 60
 
@@ -72,6 +75,73 @@ def test_of_a_key_only_the_newest_are_kept():
     for number in range(3):
         waiting.shared("model", number, lambda progress, number=number: number + 10, "Opening", most=1)
     assert [waiting.known("model", number) for number in range(3)] == [None, None, 12]
+
+
+def test_what_halts_is_let_go_whether_it_hears_of_it_or_not(door):
+    """Without waiting for a garbage collection: a model takes gigabytes."""
+    st.cache_resource.clear()
+    _, opened = door
+    alive = []
+
+    def work(progress, listens):
+        model = set()  # of the things that can be referred to weakly
+        alive.append(weakref.ref(model))
+        while not opened.wait(0.01):
+            if listens:
+                progress("opening", 0, 1)
+        return model
+
+    tasks = [waiting._begin("model", listens, partial(work, listens=listens), 4) for listens in (True, False)]
+    while len(alive) < 2:
+        assert not tasks[1].wait(0.01)
+    for task in tasks:
+        task.halt()
+    assert tasks[0].wait(LONG)
+    opened.set()
+    assert tasks[1].wait(LONG)
+    for thread in [thread for thread in threading.enumerate() if thread.name == "shared-work"]:
+        thread.join(LONG)
+    assert [reference() for reference in alive] == [None, None]
+    assert not waiting._tasks()
+    assert not waiting._results()
+
+
+def test_what_nobody_waits_for_is_kept_like_the_rest_and_makes_room_for_what_is_wanted(door):
+    st.cache_resource.clear()
+    work, opened = door
+    left = [waiting._begin("model", number, work, 2) for number in range(2)]
+    assert waiting.shared("model", 2, lambda progress: "wanted", "Opening", most=2) == "wanted"
+    assert left[0].wait(LONG)
+    assert left[0].has_failed
+    opened.set()
+    assert left[1].wait(LONG)
+    while waiting._tasks():
+        threading.Event().wait(0.01)
+    assert [waiting.known("model", number) for number in range(3)] == [None, "done", "wanted"]
+
+
+def test_all_that_may_take_long_on_neurons_has_a_bar_and_a_stop(app, workspace, monkeypatch):
+    monkeypatch.setattr(scores, "QUICK_SCORES", 0)
+    begun, original = set(), waiting._begin
+    monkeypatch.setattr(waiting, "_begin", lambda key, *rest: begun.add(key) or original(key, *rest))
+    (workspace / "corpora").mkdir(exist_ok=True)
+    (workspace / "corpora" / "sw.txt").write_text("maembe matatu\n\nmaembe manne\n")
+    no_complaint(app("neurons", cell='["down_proj", "1"]', unit="[3, -1]", texts='"corpus:sw.txt"', look='"knock"'))
+    assert begun >= {
+        "models",
+        "opened",
+        "neurons-scores",
+        "neurons-ranked",
+        "neurons-sums",
+        "neurons-cells",
+        "neurons-units",
+        "tokens",
+        "corpus",
+    }
+    sources = [
+        path.read_text("utf-8") for folder in ("maet_core/studio", "pages") for path in Path(folder).rglob("*.py")
+    ]
+    assert not any('show_spinner="' in source for source in sources)  # which shows no progress and cannot be stopped
 
 
 def test_the_weights_of_a_large_model_move_before_the_answer(app, monkeypatch):
