@@ -241,7 +241,8 @@ def language_key(path: str, taken: set[str]) -> str:
 
 shell.title("Models", "What is in the workspace, what fits the base, and what the recipe combines.")
 recipe = state.recipe()
-entries = resources.models()
+with st.container():  # what follows keeps its place, whether there is something to wait for or not
+    entries = resources.models()
 choose(recipe, entries)
 learning.train_form(recipe)
 if entries:

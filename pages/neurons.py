@@ -179,7 +179,7 @@ def look_at_sets(recipe: Recipe, rule: KeyNeuronRule, origin: scores.Origin, key
             key_sets.stability(recipe)
         else:
             signature = (origin.id, rule.model_dump_json(), recipe.base)
-            knock_out.section(recipe, keys, origin.title, signature)
+            knock_out.section(recipe, keys, origin.title, signature, settled if factor_moved else lambda: None)
 
 
 shell.title(
@@ -192,9 +192,10 @@ ability = shell.need_ability(recipe, "neurons-ability")
 rule = controls(recipe, ability)
 first, second, drawing = choose_scores(recipe, ability)
 learning.locate_form(recipe, rule)
-keys = scores.key_neurons(recipe, first.id, rule)
-other = scores.key_neurons(recipe, second.id, rule)
-tables = [scores.cell_table(keys), scores.cell_table(other)]
+with st.container():  # what follows keeps its place, whether there is something to wait for or not
+    keys = scores.key_neurons(recipe, first.id, rule)
+    other = scores.key_neurons(recipe, second.id, rule)
+    tables = [scores.cell_table(keys), scores.cell_table(other)]
 anatomy = keys.scores.base.anatomy
 rows, columns = cells.axes(cells.density_cells(tables[0]), cells.order(anatomy), anatomy.layers)
 
@@ -216,7 +217,8 @@ restrict_switch(recipe, ability)
 def maps() -> None:
     note = f"{other.count:,} neurons, same colours" if drawing == "density" else second.note
     draw_maps(first, second, tables, drawing, note)
-    settled()
+    if not factor_moved:
+        settled()
 
 
 def inside() -> None:
@@ -227,13 +229,17 @@ def inside() -> None:
         st.caption("Click a cell of the map, or reach it with Tab and the arrow keys and press Enter.")
 
 
-parts = [(st.container(), maps), (st.container(), inside)]
-if st.session_state.pop(_PICKED, False):
-    parts.reverse()  # who clicked a cell looks at what is inside
-for part, draw in parts:
+def sets() -> None:
+    look_at_sets(recipe, rule, first, keys, tables[0])
+
+
+factor_moved = knock_out.has_moved()
+parts = [(st.container(), draw) for draw in (maps, inside, sets)]
+# what somebody has touched is drawn first: a click on a cell shows what is inside
+wanted = inside if st.session_state.pop(_PICKED, False) else sets if factor_moved else maps
+for part, draw in sorted(parts, key=lambda one: one[1] is not wanted):
     with part:
         draw()
-look_at_sets(recipe, rule, first, keys, tables[0])
 charts.choose_picture_format("neurons")
 if not quick:
     with line:

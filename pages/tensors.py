@@ -201,7 +201,8 @@ if recipe.method.name != "maet":
     st.stop()
 
 k2_slider(recipe, ability)
-measured = in_memory.measured(recipe)
+with st.container():  # what follows keeps its place, whether there is something to wait for or not
+    measured = in_memory.measured(recipe)
 selection = measured.select(recipe)[ability]
 if not selection.rows:
     st.info("R(A) is zero everywhere: there is nothing to select. Move α or β on the Merge page.")

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import streamlit as st
 
 from maet_core.importance import KeyNeurons
 from maet_core.recipe import Recipe
 from maet_core.studio import answers, charts, files, knocked, limits, questions, scores, state, texts
+from maet_core.studio.slider import slider
 
+_MOVED, _TRIED = "_knock_moved", "_knock_factors"
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 LOSS_COUNTS = (12, 24, 60, 200)
 
 
-def section(recipe: Recipe, keys: KeyNeurons, name: str, signature: tuple) -> None:
-    """The key neurons scaled in the model in memory, beside as many random ones in the same tensors."""
+def section(
+    recipe: Recipe, keys: KeyNeurons, name: str, signature: tuple, to_read: Callable[[], None] = lambda: None
+) -> None:
+    """The key neurons scaled in the model in memory, beside as many random ones in the same tensors.
+
+    `to_read` is called when losses and answers show what the factor does.
+    """
     models = knocked.models(recipe)
     options = texts.choices()
     if not options:
@@ -22,11 +31,13 @@ def section(recipe: Recipe, keys: KeyNeurons, name: str, signature: tuple) -> No
         return
     left, right = st.columns([5, 4], gap="medium")
     with left:
-        factor = st.select_slider(
+        factor = _factor()
+        slider(
             "Multiply every key neuron by (0: off, 1: as is)",
-            FACTORS,
-            format_func=lambda value: f"{value:g}",
-            **state.bound("neurons-factor", _factor(), lambda value: state.set_view("factor", value)),
+            factor,
+            _take_factor,
+            key="neurons-factor",
+            stops=FACTORS,
         )
     with right.container(horizontal=True, vertical_alignment="bottom"):
         model = st.selectbox(
@@ -44,8 +55,8 @@ def section(recipe: Recipe, keys: KeyNeurons, name: str, signature: tuple) -> No
     variant = knocked.variant(recipe, model)
     settings = {
         "as is": knocked.Setting("As is", None, ()),
-        "key": knocked.Setting(f"{name}: key neurons × {factor:g}", keys, ("key", *signature)),
-        "random": knocked.Setting(f"Random neurons × {factor:g}", scores.control(keys), ("random", *signature)),
+        "key": knocked.Setting(f"{name}: key neurons", keys, ("key", *signature)),
+        "random": knocked.Setting("Random neurons", scores.control(keys), ("random", *signature)),
     }
     _losses(variant, settings, factor, chosen, count)
     question = questions.choose_question("neurons")
@@ -53,22 +64,37 @@ def section(recipe: Recipe, keys: KeyNeurons, name: str, signature: tuple) -> No
         questions.show_question(question)
         factors = {"as is": 1.0, "key": factor, "random": factor}
         slots = [knocked.slot(variant, setting, factors[kind]) for kind, setting in settings.items()]
-        answers.panel_auto("neurons", slots, question)
+        answers.panel_auto("neurons", slots, question, to_read)
+    else:
+        to_read()
+
+
+def has_moved() -> bool:
+    """Whether it is the factor that brought this run; told once. The page then draws this section first."""
+    return st.session_state.pop(_MOVED, False)
+
+
+def _take_factor(value: float) -> None:
+    st.session_state[_MOVED] = True
+    state.set_view("factor", value)
 
 
 def _factor() -> float:
-    value = state.view("factor", 0.0)
-    return value if value in FACTORS else 0.0
+    value = state.view("factor")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not FACTORS[0] <= value <= FACTORS[-1]:
+        return 0.0
+    return float(value)
 
 
 def _losses(variant: Recipe, settings: dict, factor: float, chosen: texts.Texts, count: int) -> None:
     pairs = texts.pairs(chosen, count)
     sample = (chosen.id, hash(tuple(pairs)))
     found = {}
-    for kind, setting in settings.items():
-        found[kind] = knocked.losses(variant, setting, 1.0 if kind == "as is" else factor, pairs, sample)
-        if found[kind] is None:
-            return
+    with st.container():
+        for kind, setting in settings.items():
+            found[kind] = knocked.losses(variant, setting, 1.0 if kind == "as is" else factor, pairs, sample)
+            if found[kind] is None:
+                return
     as_is = found["as is"].mean()
     rows = []
     for kind, losses in found.items():
@@ -103,10 +129,12 @@ def _losses(variant: Recipe, settings: dict, factor: float, chosen: texts.Texts,
 
 
 def _measured(variant: Recipe, settings: dict, pairs: list, sample: tuple) -> pd.DataFrame:
-    """The losses at all factors that somebody has looked at."""
+    """The losses at all factors that have been looked at: by anybody, or, of those between the slider's steps, by this person."""
+    tried = st.session_state.setdefault(_TRIED, {*FACTORS})
+    tried.add(_factor())
     rows = []
     for kind in ("key", "random"):
-        for factor in FACTORS:
+        for factor in sorted(tried):
             losses = knocked.known_losses(variant, settings[kind], factor, sample)
             if losses is not None:
                 mean = losses.mean()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from maet_core.conversation import Speaker
 from maet_core.recipe import Recipe
-from maet_core.studio import answers, in_memory, resources, waiting
+from maet_core.studio import answers, in_memory, resources, tasks, waiting
 from maet_core.workspace import short_name
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def losses(recipe: Recipe, setting: Setting, factor: float, pairs: list, sample:
 
 def known_losses(recipe: Recipe, setting: Setting, factor: float, sample: tuple) -> Losses | None:
     """The same if somebody has had it already."""
-    return waiting.known(_LOSS, _signature(recipe, setting, factor, sample))
+    return tasks.known(_LOSS, _signature(recipe, setting, factor, sample))
 
 
 def _signature(recipe: Recipe, setting: Setting, factor: float, sample: tuple) -> tuple:
@@ -86,7 +86,7 @@ def slot(recipe: Recipe, setting: Setting, factor: float) -> answers.Slot:
         resident = in_memory.live(recipe)
         return Speaker(setting.label, resident.model, resident.tokenizer, _scaled(recipe, setting.keys, factor))
 
-    note = "nothing is scaled" if setting.keys is None else f"{setting.keys.count:,} neurons × {factor:g}"
+    note = "nothing is scaled" if setting.keys is None else f"× {factor:g} · {setting.keys.count:,} neurons"
     return answers.Slot(setting.label, note, (recipe, setting.signature, factor), speaker)
 
 

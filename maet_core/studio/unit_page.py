@@ -138,7 +138,7 @@ def _tokens(path: str, unit: Unit) -> list[tuple]:
         return found
 
     what = f"Going through the vocabulary of {short_name(path)}"
-    with st.container():  # what follows keeps its place, whether there is something to wait for or not
+    with st.container():
         return waiting.shared("tokens", (path, resources.stamp(path), unit), work, what, 64)
 
 
@@ -194,7 +194,8 @@ def _examples(path: str, unit: Unit) -> None:
             "Where it goes", required=True, **state.bound_view("neurons-end", ["highest", "lowest"], "end", "highest")
         )
     try:
-        found = excited.examples(path, unit, chosen, count, TOP_EXAMPLES, end == "lowest")
+        with st.container():
+            found = excited.examples(path, unit, chosen, count, TOP_EXAMPLES, end == "lowest")
     except MaetError as error:
         st.caption(str(error))
         return

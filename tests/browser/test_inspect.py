@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from playwright.sync_api import expect
 from studio_server import idle
-from test_studio import cell, set_slider
+from test_sliding import place, press
+from test_studio import cell
 
 
 def save(page, button) -> bytes:
@@ -19,10 +20,10 @@ def test_from_a_cell_to_a_unit_and_its_texts(studio, page):
     studio.open(page, "neurons")
     cell(page, "neurons-map", "1/down_proj").click()
     bars = page.locator(".st-key-neurons-units").get_by_role("slider")
-    place = {"x": bars.bounding_box()["width"] * 3.5 / 48, "y": 4}  # far above the bar: its whole height can be clicked
-    bars.hover(position=place)
+    where = {"x": bars.bounding_box()["width"] * 3.5 / 48, "y": 4}  # far above the bar: its whole height can be clicked
+    bars.hover(position=where)
     expect(page.locator(".st-key-neurons-units .tip")).to_contain_text(re.compile("unit 3.*of its neurons are key"))
-    bars.click(position=place)
+    bars.click(position=where)
     unit = page.locator(".st-key-neurons-unit-page")
     expect(unit.get_by_role("heading", name="Unit 3 · layer 1 · down_proj")).to_be_visible()
     expect(unit.locator(".maet-chips")).to_have_count(6)
@@ -43,15 +44,23 @@ def test_from_a_cell_to_a_unit_and_its_texts(studio, page):
     expect(unit.get_by_role("heading", name="Unit 6 ")).to_be_visible()
 
 
-def test_knock_out_by_the_slider(studio, page):
+def test_knock_out_follows_the_slider_before_it_is_let_go(studio, page):
     studio.open(page, 'neurons?look="knock"&texts="task:en"')
-    figures = page.locator(".maet-numbers").last
+    figures, factor = page.locator(".maet-numbers").last, page.locator(".st-key-neurons-factor").get_by_role("slider")
     expect(figures).to_contain_text("key neurons × 0")
     expect(page.locator(".maet-foot .speed")).to_have_count(3)
     idle(page)
-    set_slider(page, "neurons-factor", "ArrowRight", 1)
-    expect(figures).to_contain_text("key neurons × 0.25")
-    expect(page.locator(".maet-slot").nth(1)).to_contain_text("× 0.25")
+    address = page.url
+    press(page, factor, 0.5)
+    expect(figures).to_contain_text("as many random ones × 1")
+    expect(page.locator(".maet-slot").nth(1)).to_contain_text("× 1 ·")
+    place(page, factor, 1.0)
+    expect(figures).to_contain_text("key neurons × 2")
+    expect(page.locator(".maet-slot").nth(1)).to_contain_text("× 2 ·")
+    idle(page)
+    assert page.url == address
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(r"factor=2\.0"))
 
 
 @pytest.mark.parametrize("by", ["mouse", "keyboard"])
