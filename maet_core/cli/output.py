@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from maet_core.progress import Progress
 
@@ -42,6 +41,8 @@ def shown_progress() -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield lambda phase, done, total: None
         return
+    from tqdm import tqdm
+
     bars: list[tqdm] = []
 
     def show(phase: str, done: int, total: int) -> None:
@@ -75,6 +76,8 @@ def _progress_lines() -> Callable[[str, int, int], None]:
 @contextmanager
 def shown_training() -> Iterator[tuple[Progress, Callable]]:
     """Progress of what comes before, and of a training's steps: loss, tokens per second, time left."""
+    from tqdm import tqdm
+
     with ExitStack() as shown, ExitStack() as before:
         plain = before.enter_context(shown_progress())
         bars: list[tqdm] = []

@@ -1,5 +1,6 @@
 """The loops over single weights, compiled for this processor, on chunks that stay in its cache."""
 
+from maet_core.kernels import start  # noqa: F401  # isort: skip  (before numba loads a loop)
 from maet_core.kernels.bf16 import (
     compare_bf16,
     merge_bf16,
