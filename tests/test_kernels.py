@@ -99,6 +99,28 @@ def test_merges_some_places_as_it_merges_all(kind, height, width, addends):
         assert not merge()
 
 
+@pytest.mark.parametrize("size", [2, 4098])
+@pytest.mark.parametrize("others", range(5))
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_a_limit_does_what_its_mask_does(pairs, others, size):
+    rng = np.random.default_rng(size + others)
+    inputs = [bits(rng, size) for _ in range(1 + 2 * pairs + others)]
+    inputs[1][:1] = inputs[0][:1]
+    inputs[2] = inputs[0]  # as where there is no source language
+    limits = np.array([0.02, 0.01], np.float32)[:pairs].view(np.uint32)
+    changes = [np.abs(widened(inputs[1 + 2 * pair]) - widened(inputs[0])).view(np.uint32) for pair in range(pairs)]
+    masks = np.stack([change > limit for change, limit in zip(changes, limits, strict=True)])
+    mask_of = [pair for pair in range(pairs) for _ in range(2)] + [-1] * others
+    coefficients = rng.uniform(-1, 1, len(mask_of)).astype(np.float32)
+    out = np.zeros(size, np.uint16)
+    assert kernels.merge_limited_bf16(addresses(*inputs), coefficients, limits, out)
+    np.testing.assert_array_equal(out, merged(inputs[0], inputs[1:], coefficients, mask_of, masks))
+    for stored in inputs[1:]:
+        kept, stored[-1] = stored[-1], NAN
+        assert not kernels.merge_limited_bf16(addresses(*inputs), coefficients, limits, out)
+        stored[-1] = kept
+
+
 @pytest.mark.parametrize("bad", [NAN, INFINITY, NAN | 0x8000])
 @pytest.mark.parametrize("place", [0, 1, 4096, 5000])
 @pytest.mark.parametrize("mask_of", [[-1], [-1] * 5, [0, 0, -1], [0, -1, 0]], ids=str)
@@ -148,7 +170,7 @@ def test_what_lies_above_a_bracket_and_inside_of_changes(width, size):
     base, stored = bits(rng, size), bits(rng, size)
     low, high = np.float32(0.5).view(np.uint32), np.float32(0.5 + width).view(np.uint32)
     magnitudes = np.abs(widened(stored) - widened(base)).view(np.uint32)
-    inside = np.empty(size + 1, np.uint32)
+    inside = np.empty(size + kernels.FEW, np.uint32)
     above, found, finite = kernels.changes_near(addresses(base, stored), size, low, high, inside)
     assert finite
     assert above == np.count_nonzero(magnitudes > high)

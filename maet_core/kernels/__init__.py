@@ -4,6 +4,7 @@ from maet_core.kernels import start  # noqa: F401  # isort: skip  (before numba 
 from maet_core.kernels.bf16 import (
     compare_bf16,
     merge_bf16,
+    merge_limited_bf16,
     narrow_bf16,
     widen_bf16,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "merge_bf16",
     "merge_columns_bf16",
     "merge_kept",
+    "merge_limited_bf16",
     "merge_positions_bf16",
     "merge_rows_bf16",
     "minus_base_bf16",

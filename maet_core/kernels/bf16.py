@@ -14,6 +14,7 @@ from maet_core.kernels.bits import (
     first_of,
     larger_magnitude,
     larger_of_pair,
+    magnitude_of,
     narrowed,
     pairs_at,
     pointer,
@@ -166,6 +167,54 @@ def _merge_two_and_four(base, two, coefficients, mask, four, weighted, out):
         out[i] = pair
         largest = larger_of_pair(largest, pair)
     return largest
+
+
+@_jit
+def merge_limited_bf16(addresses, coefficients, limits, out):
+    """What `merge_bf16` returns, where one or two pairs in front have a limit each: nothing is added of a pair where the magnitude of its
+    first change, as bits of a float32 value, is not above the limit. Up to four without a limit follow; `out` has an even size."""
+    out = out.view(np.uint32)
+    pairs = limits.size
+    base = pairs_at(addresses[0], 0, out.size)
+    one = (pairs_at(addresses[1], 0, out.size), pairs_at(addresses[2], 0, out.size))
+    four, weighted = _four(addresses, coefficients, 2 * pairs, 0, out.size)
+    if pairs == 1:
+        return _merge_limited(base, one, None, coefficients, limits, four, weighted, out) < 0x7F800000
+    two = (pairs_at(addresses[3], 0, out.size), pairs_at(addresses[4], 0, out.size))
+    return _merge_limited(base, one, two, coefficients, limits, four, weighted, out) < 0x7F800000
+
+
+@_jit
+def _merge_limited(base, one, two, coefficients, limits, four, weighted, out):
+    a, b, c, d = four
+    ability, source = one
+    x, y, limit = coefficients[0], coefficients[1], limits[0]
+    if two is not None:
+        other, its_source = two
+        z, w, its_limit = coefficients[2], coefficients[3], limits[1]
+    largest = np.uint32(0)
+    for i in range(out.size):
+        ours = first_of(base[i])
+        first = _above_limit(np.float32(0), first_of(ability[i]) - ours, first_of(source[i]) - ours, x, y, limit)
+        if two is not None:
+            first = _above_limit(first, first_of(other[i]) - ours, first_of(its_source[i]) - ours, z, w, its_limit)
+        first = _plus_four(first, ours, first_of(a[i]), first_of(b[i]), first_of(c[i]), first_of(d[i]), weighted)
+        ours = second_of(base[i])
+        second = _above_limit(np.float32(0), second_of(ability[i]) - ours, second_of(source[i]) - ours, x, y, limit)
+        if two is not None:
+            second = _above_limit(second, second_of(other[i]) - ours, second_of(its_source[i]) - ours, z, w, its_limit)
+        second = _plus_four(second, ours, second_of(a[i]), second_of(b[i]), second_of(c[i]), second_of(d[i]), weighted)
+        pair = summed(base[i], first, second)
+        out[i] = pair
+        largest = larger_of_pair(largest, pair)
+    return largest
+
+
+@_jit
+def _above_limit(total, change, of_source, coefficient, of_its, limit):
+    chosen = magnitude_of(change) > limit
+    total = total + coefficient * _within(chosen, change)
+    return total + of_its * _within(chosen, of_source)
 
 
 @_jit

@@ -102,16 +102,25 @@ class Combiner:
         for position, addend in enumerate(addends, start=1):
             scratch = self._scratch(position, size)
             weights.append(addend.difference.stored(name, start, stop, np.dtype(np.float32), scratch)[0])
-        masks = self._masks(addends, weights, name, start, stop, stored)
-        rows = list(masks)
-        addresses = np.array([values.ctypes.data for values in (stored, *weights)], np.uint64)
-        mask_of = np.array(
-            [rows.index(addend.key_neurons) if addend.key_neurons else -1 for addend in addends], np.int64
-        )
         if out is None:
             out = self._total.view(np.uint16)[:size] if size <= CHUNK_ELEMENTS else np.empty(size, np.uint16)
-        stacked = np.stack(list(masks.values())) if masks else np.empty((0, 0), np.bool_)
-        fits = kernels.merge_bf16(addresses, _coefficients(addends), mask_of, stacked, out)
+        limited = _limited(addends, name, start, stop)
+        if limited is not None:
+            terms, limits = limited
+            read = dict(zip(addends, weights, strict=True))
+            held = [stored, *(stored if term is None else read[term] for term in terms)]
+            addresses = np.array([values.ctypes.data for values in held], np.uint64)
+            coefficients = in_float32([0.0 if term is None else term.coefficient for term in terms])
+            fits = kernels.merge_limited_bf16(addresses, coefficients, limits, out)
+        else:
+            masks = self._masks(addends, weights, name, start, stop, stored)
+            rows = list(masks)
+            addresses = np.array([values.ctypes.data for values in (stored, *weights)], np.uint64)
+            mask_of = np.array(
+                [rows.index(addend.key_neurons) if addend.key_neurons else -1 for addend in addends], np.int64
+            )
+            stacked = np.stack(list(masks.values())) if masks else np.empty((0, 0), np.bool_)
+            fits = kernels.merge_bf16(addresses, _coefficients(addends), mask_of, stacked, out)
         if not fits:
             self._refuse_non_finite(name, start, stop, stored, list(zip(addends, weights, strict=True)))
         return out, int(kernels.compare_bf16(out, stored)[0]) if count else 0, bool(fits)
@@ -203,6 +212,27 @@ def refuse_too_large(name: str, code: str) -> NoReturn:
         f"output.dtype: the merged tensor {name} has a value beyond {dtypes.LARGEST[code]:g}, the largest in "
         f"torch.{dtypes.NAMES[code]}; use smaller coefficients, or bfloat16"
     )
+
+
+def _limited(addends: list[Addend], name: str, start: int, stop: int) -> tuple[list[Addend | None], np.ndarray] | None:
+    """The addends as `kernels.merge_limited_bf16` takes them (None: nothing, in the place of a source language), and the limits of one or
+    two abilities; None where key neurons are something else than the magnitudes of an ability's change above a limit."""
+    terms: list[Addend | None] = []
+    limits = []
+    for position, addend in enumerate(addends):
+        keys, before = addend.key_neurons, addends[position - 1] if position else None
+        if keys is None:
+            terms.append(addend)
+        elif before is not None and before.key_neurons is keys and terms[-1] is None:
+            terms[-1] = addend
+        else:
+            limit = keys.limit(name, start, stop) if keys.scores.magnitude_of is addend.difference else None
+            if limit is None or len(terms) > 2 * len(limits):
+                return None
+            limits.append(limit)
+            terms += [addend, None]
+    fits = 0 < len(limits) <= 2 and len(terms) - 2 * len(limits) <= 4 and (stop - start) % 2 == 0
+    return (terms, np.array(limits, np.uint32)) if fits else None
 
 
 def _coefficients(addends: list[Addend]) -> np.ndarray:
