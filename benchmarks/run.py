@@ -20,6 +20,7 @@ import live
 import merge
 from checkpoints import SHAPES
 
+PARTS = ("merge", "live", "beside mergekit", "comparators", "comparators alone")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--merge-shape", choices=SHAPES, default="1B")
     parser.add_argument("--comparator-shape", choices=SHAPES, default="0.25B")
+    parser.add_argument("--comparators", nargs="*", default=list(merge.COMPARATORS), choices=merge.COMPARATORS)
     parser.add_argument("--live-shape", choices=SHAPES, default="0.25B")
     parser.add_argument("--peer-shape", choices=SHAPES, default="0.25B")
     parser.add_argument("--peer-runs", type=int, default=1)
@@ -48,36 +50,49 @@ def main() -> None:
         "--peers", nargs="*", default=["bfloat16"], choices=("bfloat16", "float32"), help="dtypes of mergekit"
     )
     parser.add_argument("--note", default="", help="a sentence on the circumstances, put on top")
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="the others keep their figures")
     parser.add_argument("--output", type=Path, default=PROJECT / "docs" / "performance.md")
     arguments = parser.parse_args()
-    started, here = datetime.datetime.now(datetime.UTC), machine()
+    folder, kept = arguments.folder, arguments.output.with_suffix(".json")
     parts = {
-        "merge": lambda: merge.section(
-            arguments.folder / arguments.merge_shape, arguments.merge_shape, arguments.runs, []
-        ),
-        "live": lambda: live.section(
-            arguments.folder / arguments.live_shape, arguments.live_shape, arguments.live_runs
-        ),
+        "merge": lambda: merge.section(folder / arguments.merge_shape, arguments.merge_shape, arguments.runs, []),
+        "live": lambda: live.section(folder / arguments.live_shape, arguments.live_shape, arguments.live_runs),
         "beside mergekit": lambda: merge.section(
-            arguments.folder / arguments.peer_shape, arguments.peer_shape, arguments.peer_runs, arguments.peers
+            folder / arguments.peer_shape, arguments.peer_shape, arguments.peer_runs, arguments.peers
         ),
         "comparators": lambda: merge.comparator_section(
-            arguments.folder / arguments.comparator_shape, arguments.comparator_shape, arguments.comparator_runs
+            folder / arguments.comparator_shape,
+            arguments.comparator_shape,
+            arguments.comparator_runs,
+            arguments.comparators,
+        ),
+        "comparators alone": lambda: merge.comparators_alone_section(
+            folder / arguments.merge_shape, arguments.merge_shape, arguments.comparator_runs
         ),
     }
+    results = json.loads(kept.read_text()) if kept.exists() else {}
+    results = {name: results[name] for name in PARTS if "text" in results.get(name, {})}
+    for name in arguments.only:  # written after every part: a run that is cut short has lost nothing
+        started, here = datetime.datetime.now(datetime.UTC), machine()
+        lines, figures = parts[name]()
+        about = f"{started:%Y-%m-%d %H:%M} UTC, {here}. {arguments.note}".strip()
+        results[name] = {"about": about, "text": lines, "figures": figures}
+        arguments.output.write_text(page(results))
+        kept.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+def page(results: dict) -> str:
     text = [
         "# Performance",
         "",
-        "Written by `python benchmarks/run.py` (its `--help` lists the options); every figure is from one run of it. "
-        f"{started:%Y-%m-%d}, {here}. {arguments.note}".rstrip(),
+        "Written by `python benchmarks/run.py` (its `--help` lists the options); the figures of a part are from one run of it.",
         "",
     ]
-    results = {"machine": here, "note": arguments.note}
-    for name, part in parts.items():  # written after every part: a run that is cut short has lost nothing
-        lines, results[name] = part()
-        text += lines
-        arguments.output.write_text("\n".join(text))
-        arguments.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    for name in PARTS:
+        if name in results:
+            title, *rest = results[name]["text"]
+            text += [title, "", results[name]["about"], *rest]
+    return "\n".join(text)
 
 
 if __name__ == "__main__":
