@@ -67,7 +67,7 @@ mode = st.segmented_control(
     label_visibility="collapsed",
     **state.bound_view("compare-mode", list(MODES), "mode", ONE),
 )
-rows = questions.choose_rows("compare", files=True)
+rows = questions.choose_rows("compare", files=True, number="From number" if mode == MANY else "Number")
 if rows and mode != MANY:
     questions.show_question(rows[0])
 with st.container(horizontal=True):

@@ -54,7 +54,7 @@ def controls(recipe: Recipe, ability: str) -> KeyNeuronRule:
     def bound(field: str) -> dict:
         return state.bound(f"neurons-{field}", getattr(rule, field), lambda value: set_rule(ability, field, value))
 
-    left, middle, right = st.columns([5, 3, 3])
+    left, middle, right = st.columns([5, 3, 3], vertical_alignment="bottom")
     with left:
         slider(
             "k1: the share of all neurons that counts as key",
@@ -240,7 +240,8 @@ wanted = inside if st.session_state.pop(_PICKED, False) else sets if factor_move
 for part, draw in sorted(parts, key=lambda one: one[1] is not wanted):
     with part:
         draw()
-charts.choose_picture_format("neurons")
+if state.view("look", "shares") in ("shares", "knock"):  # the other views draw no charts
+    charts.choose_picture_format("neurons")
 if not quick:
     with line:
         charts.numbers(*key_sets.overlap_line(keys, other))

@@ -23,7 +23,7 @@ def batch(key: str, slots: list[Slot], questions: list[Question], decoding: Deco
     count = min(max(state.view(_NAME, QUESTIONS), 1), most)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         count = st.number_input(
-            f"Questions (of {len(questions)})",
+            "How many questions",
             1,
             most,
             width=150,
@@ -103,23 +103,27 @@ def _wrong_first(row: tuple[Question, list[Answer | None]]) -> tuple[int, int]:
 def _table(slots: list[Slot], rows: list[tuple[Question, list[Answer | None]]]) -> str:
     heads = "".join(f"<th scope='col'>{html.escape(slot.label)}</th>" for slot in slots)
     lines = "".join(
-        f"<tr><th scope='row'><span{lang(question)} dir='auto'>{html.escape(question.question)}</span>"
+        f"<tr role='row'><th scope='row' role='rowheader'><span{lang(question)} dir='auto'>{html.escape(question.question)}</span>"
         f"{f'<small lang=en>{html.escape(question.gloss)}</small>' if question.gloss else ''}</th>"
-        f"<td>{html.escape(question.answer)}</td>{''.join(_cell(answer, question) for answer in found)}</tr>"
+        f"<td role='cell' data-of='expected'>{html.escape(question.answer)}</td>"
+        f"{''.join(_cell(slot, answer, question) for slot, answer in zip(slots, found, strict=True))}</tr>"
         for question, found in rows
     )
+    # the roles are said once more for a phone, where CSS makes a card of every row and takes them away
     return (
-        "<div class='maet-table' tabindex='0' role='region' aria-label='Answers by question and model'><table><thead><tr>"
-        f"<th scope='col'>Question</th><th scope='col'>Expected</th>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
+        "<div class='maet-table' tabindex='0' role='region' aria-label='Answers by question and model'><table role='table'>"
+        f"<thead><tr><th scope='col'>Question</th><th scope='col'>Expected</th>{heads}</tr></thead>"
+        f"<tbody role='rowgroup'>{lines}</tbody></table></div>"
     )
 
 
-def _cell(answer: Answer | None, question: Question) -> str:
+def _cell(slot: Slot, answer: Answer | None, question: Question) -> str:
+    begin = f"<td role='cell' data-of='{html.escape(slot.label, quote=True)}'"
     if answer is None:
-        return "<td class='none'>…</td>"
+        return f"{begin} class='none'>…</td>"
     if answer.finished == "error":
-        return f"<td class='wrong'>{html.escape(answer.error)}</td>"
+        return f"{begin} class='wrong'>{html.escape(answer.error)}</td>"
     right = answers.verdict(answer, question)
     kind, mark, says = {True: ("right", "✓", "right"), False: ("wrong", "✗", "wrong"), None: ("", "", "")}[right]
     sign = f"<i class='{kind}' role='img' aria-label='{says}'>{mark}</i> " if mark else ""
-    return f"<td>{sign}<span{lang(question)} dir='auto'>{answers.marked(answer.text.strip(), right) or '(no words)'}</span></td>"
+    return f"{begin}>{sign}<span{lang(question)} dir='auto'>{answers.marked(answer.text.strip(), right) or '(no words)'}</span></td>"

@@ -15,7 +15,11 @@ from maet_core.studio.slots import merged_slot
 
 LOWEST, HIGHEST = -10.0, 10.0
 _VIEW = "grid"
-_COLOURS = {True: ("#d5efe5", "#00573d"), False: ("#fbe3d6", "#8a3606")}  # ground and text; readable in both themes
+# ground and text
+_COLOURS = {
+    "light": {True: ("#d5efe5", "#00573d"), False: ("#fbe3d6", "#8a3606")},
+    "dark": {True: ("#123d31", "#8be3c3"), False: ("#4a2815", "#ffbd94")},
+}
 
 
 def section(recipe: Recipe, question: Question | None) -> None:
@@ -38,9 +42,13 @@ def section(recipe: Recipe, question: Question | None) -> None:
     running = work.running and done < len(cells)
     if not running:
         work.running = False
-        if done:
-            with table:
+        with table:
+            if done:
                 _pick(field, gammas, etas, work.answers, question)
+            else:
+                st.caption(
+                    "The question above under every pair of γ and η: where the answer holds, and where it breaks."
+                )
         return
     with table:
         place = st.empty()
@@ -145,12 +153,11 @@ def _styled(gammas: list[float], etas: list[float], found: dict, question: Quest
     index, columns = [f"γ {gamma:g}" for gamma in gammas], [f"η {eta:g}" for eta in etas]
     table = pd.DataFrame(texts, index=index, columns=columns)
 
+    colours = _COLOURS["dark" if st.context.theme.type == "dark" else "light"]
+
     def colour(frame: pd.DataFrame) -> pd.DataFrame:
         styles = [
-            [
-                "" if verdict is None else "background-color: {}; color: {}".format(*_COLOURS[verdict])
-                for verdict in line
-            ]
+            ["" if verdict is None else "background-color: {}; color: {}".format(*colours[verdict]) for verdict in line]
             for line in verdicts
         ]
         return pd.DataFrame(styles, index=frame.index, columns=frame.columns)

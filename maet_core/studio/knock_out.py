@@ -29,7 +29,7 @@ def section(
     if not options:
         st.info("Put texts into corpora/ or questions into tasks/ to take the loss on.", icon=":material/info:")
         return
-    left, right = st.columns([5, 4], gap="medium")
+    left, right = st.columns([5, 4], gap="medium", vertical_alignment="bottom")
     with left:
         factor = _factor()
         slider(

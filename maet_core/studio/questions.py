@@ -58,8 +58,11 @@ def choose_question(key: str, files: bool = False) -> Question | None:
     return chosen[0] if chosen else None
 
 
-def choose_rows(key: str, files: bool = False) -> list[Question]:
-    """The chosen question and those that follow it in its language or file. With `files` a person can bring their own."""
+def choose_rows(key: str, files: bool = False, number: str = "Number") -> list[Question]:
+    """The chosen question and those that follow it in its language or file. With `files` a person can bring their own.
+
+    `number` is what the field is called that says which one.
+    """
     rows = pool()
     first = default_question()
     languages = list(dict.fromkeys(row.language for row in rows))
@@ -74,7 +77,7 @@ def choose_rows(key: str, files: bool = False) -> list[Question]:
         )
     if source == FILE:
         asked = _uploaded(key, languages, first)
-        return _from(asked, key, row, "row") if asked else []
+        return _from(asked, key, row, "row", number) if asked else []
     if source == TYPED or not rows:
         question = _typed(key, first)
         return [question] if question else []
@@ -87,10 +90,10 @@ def choose_rows(key: str, files: bool = False) -> list[Question]:
                 "About", required=True, **state.bound_view(f"{key}-task", tasks, "task", default)
             )
         asked = [one for one in asked if one.task == task]
-    return _from(asked, key, row, "problem")
+    return _from(asked, key, row, "problem", number)
 
 
-def _from(asked: list[Question], key: str, place, view: str) -> list[Question]:
+def _from(asked: list[Question], key: str, place, view: str, label: str) -> list[Question]:
     """A number field that says with which one to begin. The link holds the problem, which is the same in every language."""
     problems = [row.problem for row in asked]
     start = next((row.problem for row in asked if row.pinned), problems[0])
@@ -102,7 +105,7 @@ def _from(asked: list[Question], key: str, place, view: str) -> list[Question]:
 
     with place:
         number = st.number_input(
-            f"Number (of {len(asked)})", 1, len(asked), width=150, **state.bound(f"{key}-number", number, move)
+            f"{label} (of {len(asked)})", 1, len(asked), width=150, **state.bound(f"{key}-number", number, move)
         )
     return asked[number - 1 :] + asked[: number - 1]
 

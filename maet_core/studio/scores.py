@@ -53,8 +53,11 @@ def origins(recipe: Recipe) -> list[Origin]:
             found.append(Origin(f"source:{name}", short_name(ability.source_language), "source language, value-change"))
     for name in recipe.languages:
         found.append(Origin(f"language:{name}", name, "language, value-change"))
+    own = {ability.key_neurons.scores for ability in recipe.abilities.values() if ability.key_neurons}
     for path in sorted((resources.workspace().path / "scores").glob("*.safetensors")):
         relative = f"scores/{path.name}"
+        if relative in own:
+            continue  # the ability itself
         head = _head(str(path), resources.stamp(relative))
         found.append(Origin(f"file:{relative}", path.stem, f"scores/, {head.get('method', 'not readable')}"))
     return [*found, Origin(RANDOM, "random control", "as many neurons, drawn by lot")]

@@ -35,13 +35,15 @@ def test_every_kind_of_model_can_stand_side_by_side(app):
 def test_many_questions_are_asked_of_all_and_the_wrong_ones_come_first(app):
     test = app("compare", mode='"many"', models='["base", "merged"]', language='"sw"', length="4")
     assert widget(test.number_input, "compare-many-count").value == 3
+    assert widget(test.number_input, "compare-number").label == "From number (of 3)"
     widget(test.number_input, "compare-many-count").set_value(2).run()
     button(test, "compare-many-go").click().run()
     no_complaint(test)
     work = test.session_state["_fillings"]["compare-many"]
+    assert html_text(test).count("data-of='Merged'") == 2  # on a phone there is no head to say whose answer it is
     assert len(work.answers) == 4
     assert not work.running
-    assert html_text(test).count("<th scope='row'>") == 2
+    assert html_text(test).count("<th scope='row' ") == 2
     widget(test.number_input, "compare-many-count").set_value(3).run()
     assert "Go on (2 left)" in [one.label for one in test.button]
     button(test, "compare-many-clear").click().run()

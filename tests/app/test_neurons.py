@@ -51,6 +51,27 @@ def test_every_score_of_recipe_and_folder_can_be_chosen(app, workspace):
         assert [("broken" in element.value) for element in test.error] == ([True] if "broken" in choice else [])
 
 
+def test_a_file_that_ranks_the_ability_is_no_score_beside_it(app, workspace):
+    save_random(workspace, "math", "parameter")
+    path = workspace / "recipes" / "demo.yaml"
+    path.write_text(path.read_text().replace("k1: 5.0,", "k1: 5.0, scores: ../scores/math.safetensors,"))
+    ids = [origin.id for origin in scores.origins(recipe_of(app("neurons")))]
+    assert "ability:math" in ids
+    assert "file:scores/math.safetensors" not in ids
+
+
+def test_a_cell_says_every_figure_once():
+    table = pd.DataFrame({"layer": [0], "module": ["q"], "mean_importance": [0.00025]})
+    table = table.assign(density=0.266, key_neurons=266, neurons=1000)
+    density, importance = cells.density_scale([table]), cells.importance_scale([table])
+    maps = (cells.density_cells(table), density), (cells.importance_cells(table, importance), importance)
+    for made, scale in maps:
+        cell = made["q", "0"]
+        said = " ".join((scale.text(cell.value), *cell.lines))
+        assert said.count("26.6") == 1
+        assert said.count("266 of 1,000") == 1
+
+
 @pytest.mark.parametrize("draw", ["density", "importance", "difference"])
 def test_two_scores_in_every_drawing(app, draw):
     test = app("neurons", draw=json.dumps(draw), beside=json.dumps("language:sw"))

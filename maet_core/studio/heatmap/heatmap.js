@@ -80,7 +80,8 @@ class Heatmap {
     const every = Math.ceil(columns.length / 24);
     columns.forEach((column, j) => {
       const name = /^\d+$/.test(column) ? `${this.data.column_title} ${column}` : column;
-      this.margin("column-name", j % every ? "" : column, name, [0, j, lastRow, j]);
+      const kind = name === column ? "column-name word" : "column-name";
+      this.margin(kind, j % every ? "" : column, name, [0, j, lastRow, j]).title = name;
     });
     if (row_bars) this.add("div", "corner");
   }
@@ -155,7 +156,7 @@ class Heatmap {
         if (!first || chosen) first = [i, j];
         cell.style.background = `rgb(${colour(stops, (value - low) / (high - low || 1))})`;
         cell.style.color = ink;
-        cell.textContent = columns.length <= MOST_WITH_TEXT ? texts[i][j] : "";
+        fillCell(cell, columns.length <= MOST_WITH_TEXT ? texts[i][j] : "");
         cell.setAttribute("aria-label", names[i][j].join(", "));
       });
     });
@@ -224,6 +225,13 @@ class Heatmap {
     this.tip.hidden = true;
     this.shown = null;
   }
+}
+
+// What stands in brackets goes where there is no room for it.
+function fillCell(cell, text) {
+  const [value, ...aside] = text.split(" (");
+  cell.textContent = value;
+  if (aside.length) cell.append(Object.assign(document.createElement("small"), { textContent: ` (${aside.join(" (")}` }));
 }
 
 function fillBars(bars, shares, side) {
