@@ -1,6 +1,6 @@
 """Locating by gradients: one attribution pass against a plain forward and backward pass. Writes docs/performance-locating.md.
 
-    python benchmarks/locate.py --shape 0.02B --rounds 5
+    python benchmarks/locate.py --shape 0.02B --rounds 5 --memory-shapes 0.02B 0.1B 0.25B
 
 Every contender is a process of its own that loads the same model and goes through the same batches; the first batch is not
 counted. Contenders are interleaved, so that a machine that slows down slows all of them; ratios are taken within a round. Seconds of the
@@ -33,8 +33,11 @@ from maet_core.resident import load_model, parameter_slots
 
 PROJECT = Path(__file__).resolve().parents[1]
 PLAIN = "forward and backward"
+_FEW_ROWS = 1
+DROPPED = "the same, each gradient dropped when it is there"
 CONTENDERS = {
     PLAIN: None,
+    DROPPED: None,
     "gradient, parameters": ("gradient", "parameter"),
     "Taylor, parameters": ("taylor", "parameter"),
     "gradient, units": ("gradient", "unit"),
@@ -56,6 +59,8 @@ def contend(name: str, folder: Path, rows: int, row_tokens: int, batches: int, d
         if CONTENDERS[name] is None:
             for parameter in model.parameters():
                 parameter.requires_grad_(parameter in chosen)
+                if name == DROPPED and parameter in chosen:
+                    parameter.register_post_accumulate_grad_hook(_drop)
             for batch in part:
                 batch = batch.to(device)
                 model(input_ids=batch, labels=batch, use_cache=False).loss.backward()
@@ -76,12 +81,16 @@ def contend(name: str, folder: Path, rows: int, row_tokens: int, batches: int, d
     go(ids[1:])
     wall, processor = time.perf_counter() - started, time.process_time() - used
     return {
-        "wall_seconds": wall / batches,
-        "processor_seconds": processor / batches,
+        "wall_seconds": wall / max(1, batches),
+        "processor_seconds": processor / max(1, batches),
         "loaded_bytes": loaded,
         "most_bytes": most[0],
         "scored": sum(base.tensors[name].numel for name in names),
     }
+
+
+def _drop(parameter: torch.nn.Parameter) -> None:
+    parameter.grad = None
 
 
 def _private_bytes(device: str) -> int:
@@ -89,7 +98,7 @@ def _private_bytes(device: str) -> int:
 
 
 def _sample(most: list[int], done: threading.Event, device: str) -> None:
-    while not done.wait(0.05):
+    while not done.wait(0.02):
         most[0] = max(most[0], _private_bytes(device))
 
 
@@ -117,6 +126,28 @@ def report(results: dict[str, list[dict]]) -> list[str]:
     return lines
 
 
+def memory_report(results: dict[str, dict[str, dict]]) -> list[str]:
+    """What attribution holds beyond a pass that drops its gradients, at every shape, and the straight line through it."""
+    scored = [runs[PLAIN]["scored"] for runs in results.values()]
+    sizes = " | ".join(f"{shape}: {count / 1e6:.0f} M" for shape, count in zip(results, scored, strict=True))
+    lines = [
+        f"| MB beyond it, at weights that take part | {sizes} | bytes a parameter | and a fixed part, MB |",
+        "|---|" + "---|" * (len(results) + 2),
+    ]
+
+    def beyond(run: dict) -> float:
+        return run["most_bytes"] - run["loaded_bytes"]
+
+    for name in CONTENDERS:
+        if name == DROPPED:
+            continue
+        more = [beyond(runs[name]) - beyond(runs[DROPPED]) for runs in results.values()]
+        slope, fixed = statistics.linear_regression(scored, more) if len(more) > 1 else (more[0] / scored[0], 0.0)
+        cells = " | ".join(f"{value / 1e6:.0f}" for value in more)
+        lines.append(f"| {name} | {cells} | {slope:.2f} | {fixed / 1e6:.0f} |")
+    return lines
+
+
 def machine(device: str) -> str:
     if device != "cpu":
         return torch.cuda.get_device_name()
@@ -125,7 +156,9 @@ def machine(device: str) -> str:
     return f"{os.cpu_count()} CPU cores ({model}, {platform.system()}), {torch.get_num_threads()} threads"
 
 
-def page(results: dict[str, list[dict]], arguments: argparse.Namespace) -> list[str]:
+def page(
+    results: dict[str, list[dict]], memory: dict[str, dict[str, dict]], arguments: argparse.Namespace
+) -> list[str]:
     scored = results[PLAIN][0]["scored"]
     lines = report(results)
     waited = statistics.median(run["wall_seconds"] / run["processor_seconds"] for run in results[PLAIN])
@@ -145,7 +178,22 @@ def page(results: dict[str, list[dict]], arguments: argparse.Namespace) -> list[
         "",
         "The plain pass computes the gradients of the same weights and keeps them until the batch is done. An attribution drops each as "
         "soon as it is added to the score, so that it holds one float32 score a parameter (or a unit) and no gradients. Private memory is "
-        "what the process alone holds, sampled twenty times a second during the first batch.",
+        "what the process alone holds, sampled fifty times a second during the first batch.",
+        "",
+        *_memory_section(memory),
+    ]
+
+
+def _memory_section(memory: dict[str, dict[str, dict]]) -> list[str]:
+    if not memory:
+        return []
+    return [
+        "## Memory by the size of the model",
+        "",
+        f"The most private memory during one batch of {_FEW_ROWS} × 256 tokens, beyond that of a pass that drops every gradient as soon as it is "
+        "there: what is left is attribution's own. n = 1 for every cell. The target is one float32 score, 4 bytes, a parameter.",
+        "",
+        *memory_report(memory),
         "",
     ]
 
@@ -158,7 +206,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--row-tokens", type=int, default=256)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", type=Path, help="where the checkpoint lies or is made; default: a temporary one")
+    parser.add_argument("--memory-shapes", nargs="*", choices=SHAPES, default=["0.02B", "0.1B", "0.25B"])
+    parser.add_argument("--folder", type=Path, help="where the checkpoints lie or are made; default: a temporary one")
     parser.add_argument("--output", type=Path, default=PROJECT / "docs" / "performance-locating.md")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -167,17 +216,25 @@ def main() -> None:
         print(json.dumps(contend(arguments.contender, arguments.folder, *work)))
         return
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="maet-benchmark-"))
+
+    def run(name: str, shape: str, *more: str) -> dict:
+        write_checkpoints(folder / shape, shape, ["base"])
+        command = [sys.executable, *sys.argv, "--folder", str(folder / shape), *more, "--contender", name]
+        child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        print(f"{shape} {name}: {child.stdout.splitlines()[-1]}", file=sys.stderr, flush=True)
+        return json.loads(child.stdout.splitlines()[-1])
+
     try:
-        write_checkpoints(folder, arguments.shape, ["base"])
         results: dict[str, list[dict]] = {name: [] for name in CONTENDERS}
-        for number in range(arguments.rounds):
+        for _ in range(arguments.rounds):
             for name in CONTENDERS:
-                command = [sys.executable, *sys.argv, "--folder", str(folder), "--contender", name]
-                run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                results[name].append(json.loads(run.stdout.splitlines()[-1]))
-                print(f"{number} {name}: {results[name][-1]}", file=sys.stderr, flush=True)
-        arguments.output.write_text("\n".join(page(results, arguments)))
-        print("\n".join(report(results)))
+                results[name].append(run(name, arguments.shape))
+        one_batch = ("--rows", str(_FEW_ROWS), "--row-tokens", "256", "--batches", "0")
+        memory = {
+            shape: {name: run(name, shape, *one_batch) for name in CONTENDERS} for shape in arguments.memory_shapes
+        }
+        arguments.output.write_text("\n".join(page(results, memory, arguments)))
+        print("\n".join([*report(results), *(memory_report(memory) if memory else [])]))
     finally:
         if arguments.folder is None:
             shutil.rmtree(folder)
