@@ -9,6 +9,7 @@ import click
 
 from maet_core.cli.background import runs_as_job
 from maet_core.cli.output import count, json_option, print_json, print_table, shown_progress
+from maet_core.cli.stopping import asked_to_stop
 from maet_core.errors import InputError
 
 _HERE = Path()
@@ -72,7 +73,8 @@ def locate(
 ) -> None:
     """How important every neuron is for an ability. The scores are kept, so that k1 can move later without computing again.
 
-    Either from a trained model (--trained), or by going through examples of the ability (--corpus).
+    Either from a trained model (--trained), or by going through examples of the ability (--corpus). What was stopped or killed on
+    its way through a corpus goes on from its last state when the same command is given again.
     """
     import pandas as pd
 
@@ -93,26 +95,32 @@ def locate(
         if corpus is None:
             difference = Models(checkpoint, _HERE).open(trained) if trained else None
             scores = importance.locate(method, checkpoint, difference, granularity, seed, include)
+            importance.save_scores(scores, output, progress)
         else:
             from maet_core.corpora import read_corpus
             from maet_core.locating import Sample, locate_in_corpus
             from maet_core.merging.devices import choose_device
+            from maet_core.unfinished import begun
 
-            scores = locate_in_corpus(
-                method,
-                checkpoint,
-                read_corpus(corpus),
-                Sample(batches, batch_rows, row_tokens, answers_only),
-                granularity,
-                include,
-                split_half,
-                learning_rate,
-                seed,
-                str(choose_device(device)[0]),
-                progress,
-            )
-            scores.details["corpus"] = corpus
-        importance.save_scores(scores, output, progress)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            with begun(output, "locating", "making") as folder, asked_to_stop() as asked:
+                scores = locate_in_corpus(
+                    method,
+                    checkpoint,
+                    read_corpus(corpus),
+                    Sample(batches, batch_rows, row_tokens, answers_only),
+                    granularity,
+                    include,
+                    split_half,
+                    learning_rate,
+                    seed,
+                    str(choose_device(device)[0]),
+                    progress,
+                    asked,
+                    folder,
+                )
+                scores.details["corpus"] = corpus
+                importance.save_scores(scores, output, progress)
         saved = importance.SavedScores(output, checkpoint)
         keys = importance.select_key_neurons(saved, k1, progress=progress)
     cells = importance.cell_table(keys)

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from maet_core.checkpoints import Checkpoint
-from maet_core.errors import ScoresError
+from maet_core.errors import ScoresError, Stopped
 from maet_core.importance.key_neurons import select_key_neurons
+from maet_core.importance.partial_scores import PartialScores
 from maet_core.importance.scores import score_shape, unit_axis
 from maet_core.progress import Halted, Progress, tell
 from maet_core.resident import Slot, parameter_slots
@@ -76,12 +77,16 @@ def attribute(
     halves: bool = False,
     progress: Progress | None = None,
     halted: Halted | None = None,
+    partial: PartialScores | None = None,
 ) -> HeldScores:
     """Accumulates |gradient| or |gradient · weight| of the tensors `names` over all batches, in float32.
 
     At `unit` granularity a batch adds the L2 norm over each unit. With `halves` the two halves of the batches are also told apart
     (at the price of a second score), and the share of key neurons that they have in common is stored as `split_half`. The model's
     parameters are not changed, and their gradients are gone afterwards.
+
+    What `partial` has of the same work is gone on with, to the same scores bit for bit. Raises Cancelled when `halted` turns true, or
+    Stopped, with the scores so far kept.
     """
     measure = ATTRIBUTIONS[method]
     slots = {name: slot for name, slot in parameter_slots(model, base).items() if name in set(names)}
@@ -89,18 +94,23 @@ def attribute(
     if missing:
         raise ScoresError(f"{base.source}: tensor {missing[0]} is not trained, so it has no gradient; leave it out")
     values = _zeros(slots, {name: score_shape(base, name, granularity) for name in slots})
-    first_half: dict[str, torch.Tensor] = {}
+    begun, first_half = _resume(partial, values)
     hooks = _hooks(slots, base, granularity, measure, values)
     trained = {slot.parameter for slot in slots.values()}
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
         for parameter in before:
             parameter.requires_grad_(parameter in trained)
-        for done, (ids, labels) in enumerate(batches):
+        for done, (ids, labels) in enumerate(batches[begun:], start=begun):
+            if partial and halted and halted():
+                partial.keep(done, _kept(values, first_half), now=True)
+                raise Stopped(f"stopped after batch {done} of {len(batches)}; the same command goes on from there")
             tell(progress, halted, f"accumulating |{method}|", done, len(batches))
             if halves and done == len(batches) // 2:
                 first_half = {name: value.cpu().clone() for name, value in values.items()}
             model(input_ids=ids.to(model.device), labels=labels.to(model.device), use_cache=False).loss.backward()
+            if partial and done + 1 < len(batches):
+                partial.keep(done + 1, _kept(values, first_half))
     finally:
         for hook in hooks:
             hook.remove()
@@ -113,6 +123,25 @@ def attribute(
         second_half = {name: value - first_half[name] for name, value in values.items()}
         details["split_half"] = split_half(base, granularity, first_half, second_half)
     return HeldScores(method, granularity, base, details, values)
+
+
+def _kept(values: dict[str, torch.Tensor], first_half: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"all::{name}": value for name, value in values.items()} | {
+        f"first half::{name}": value for name, value in first_half.items()
+    }
+
+
+def _resume(partial: PartialScores | None, values: dict[str, torch.Tensor]) -> tuple[int, dict[str, torch.Tensor]]:
+    """How many batches are in the scores that were kept, which `values` take over, and those of the first half."""
+    first_half: dict[str, torch.Tensor] = {}
+    step = partial.step() if partial else 0
+    for key, value in partial.read(step) if step else ():
+        part, _, name = key.partition("::")
+        if part == "all":
+            values[name].copy_(value)
+        else:
+            first_half[name] = value
+    return step, first_half
 
 
 def split_half(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 def leftovers(output: str) -> list[Path]:
-    """Unfinished work beside an output: a merge's partial directory, a training's state, files that were being written."""
+    """Unfinished work beside an output: a merge's partial directory, the state of a training or of locating, files that were being written."""
     if not output:
         return []
     path = Path(output)
     name = re.escape(path.name)
-    unfinished = re.compile(rf"^\.{name}\.(partial|part|training|training\.lock)$|^\.{name}\.\w{{8}}\.part$")
+    unfinished = re.compile(rf"^\.{name}\.(partial|part|(training|locating)(\.lock)?)$|^\.{name}\.\w{{8}}\.part$")
     try:
         return [one for one in path.parent.iterdir() if unfinished.match(one.name)]
     except OSError:

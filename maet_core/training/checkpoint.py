@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +27,7 @@ from maet_core.training.saving import save_like_base
 from maet_core.training.sharding import load_sharded
 from maet_core.training.state import TrainingState
 from maet_core.training.tokens import TokenStore, store_tokens
+from maet_core.unfinished import begun, beside
 
 if TYPE_CHECKING:
     from maet_core.training.lora import Adapter
@@ -96,7 +95,8 @@ def train_checkpoint(
     what.check()
     processes.share(options.accumulate)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(output, processes), _scratch(_beside(output, "training"), processes) as folder:
+    beginning = begun(output, "training", "training") if processes.first else nullcontext(beside(output, "training"))
+    with beginning as folder:
         examples = _read(base, documents, options, folder / "corpus", processes, corpus_key, reading, halted)
         work = _work(base, examples.digest, options, what)
         adapter = _adapter(lora, base) if lora else None
@@ -118,7 +118,6 @@ def train_checkpoint(
         else:
             save_like_base(base, parts, output, notes, writes=processes.first)
         processes.wait()
-        state.forget()
     return json.loads(text)
 
 
@@ -211,37 +210,3 @@ def _work(base: Checkpoint, corpus: str, options: TrainingOptions, what: What) -
     keys = what.keys and (what.keys.k1, what.keys.scope, sorted(what.keys.counts.items()))
     text = repr((base.identity, corpus, options, keys, what.revert, what.lora))
     return xxhash.xxh3_128_hexdigest(text.encode())
-
-
-@contextmanager
-def _alone(output: Path, processes: Processes) -> Iterator[None]:
-    """One training a directory; the kernel's lock ends with the process, however that ends."""
-    if not processes.first:
-        yield
-        return
-    path = _beside(output, "training.lock")
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{output}: another process is training it now; wait for it, or choose another name"
-            ) from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _scratch(folder: Path, processes: Processes) -> Iterator[Path]:
-    """Corpus and state beside the output; they stay as long as there is a state to go on from."""
-    try:
-        yield folder
-    finally:
-        if processes.first and not TrainingState.kept(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _beside(output: Path, suffix: str) -> Path:
-    return output.parent / f".{output.name}.{suffix}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +13,7 @@ from safetensors.torch import save_file
 from maet_core.errors import InputError
 from maet_core.training.options import TrainingReport
 from maet_core.training.processes import Processes
-
-_ABOUT = "state.json"
+from maet_core.unfinished import UnfinishedWork, replace
 
 
 class TrainingState:
@@ -28,7 +25,8 @@ class TrainingState:
     """
 
     def __init__(self, folder: Path, work: str, every_steps: int = 100, processes: Processes | None = None):
-        self.folder, self.work, self.every_steps = Path(folder), work, every_steps
+        self.every_steps = every_steps
+        self._disk = UnfinishedWork(folder, work, "training")
         self.processes = processes or Processes()
         self._part, self._parts = (self.processes.rank, self.processes.count) if self.processes.sharded else (0, 1)
 
@@ -39,20 +37,13 @@ class TrainingState:
 
         `tensors`: the names in every process, with what this one holds of each, which may be nothing.
         """
-        if not self._about.exists():
+        told = self._disk.read("parts", "losses", "tokens", "seconds")
+        if told is None:
             return 0
-        try:
-            told = json.loads(self._about.read_text("utf-8"))
-            work, parts, step = told["work"], told["parts"], told["step"]
-        except (OSError, ValueError, KeyError) as error:
-            raise self._unreadable(self._about, error) from error
-        if work != self.work:
-            raise InputError(
-                f"{self.folder}: the state of another training (other data, options or base); finish that one, or remove it"
-            )
+        parts, step = told["parts"], told["step"]
         sizes = [tensor.numel() for tensor in tensors.values()]
         first = self.processes.before(sizes) if self.processes.sharded else [0] * len(sizes)
-        with _Parts([self._file(step, part) for part in range(parts)], self._unreadable) as stored:
+        with _Parts([self._file(step, part) for part in range(parts)], self._disk.unreadable) as stored:
             for (name, tensor), start in zip(tensors.items(), first, strict=True):
                 if not tensor.numel():
                     continue
@@ -85,29 +76,13 @@ class TrainingState:
             self._write(step, tensors, optimizer)
         self.processes.wait()
         if self.processes.first:
-            told = {
-                "work": self.work,
-                "step": step,
-                "parts": self._parts,
-                "losses": report.losses,
-                "tokens": report.tokens,
-                "seconds": report.seconds,
-            }
-            _replace(self._about, lambda part: part.write_text(json.dumps(told), "utf-8"))
-            for old in self.folder.glob("step-*.safetensors"):
-                if not old.name.startswith(f"step-{step}."):
-                    old.unlink()
+            self._disk.note(step, parts=self._parts, losses=report.losses, tokens=report.tokens, seconds=report.seconds)
         self.processes.wait()
 
     def forget(self) -> None:
         """There is nothing left to go on with."""
         if self.processes.first:
-            self._about.unlink(missing_ok=True)
-
-    @staticmethod
-    def kept(folder: Path) -> bool:
-        """There is a state to go on from."""
-        return (folder / _ABOUT).exists()
+            self._disk.forget()
 
     def _write(self, step: int, tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
         content = {}
@@ -116,19 +91,11 @@ class TrainingState:
             content[f"{name}::value"] = tensor.detach().reshape(-1)
             content[f"{name}::exp_avg"] = moments["exp_avg"].reshape(-1)
             content[f"{name}::exp_avg_sq"] = moments["exp_avg_sq"].reshape(-1)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _replace(self._file(step, self._part), lambda part: save_file(content, part))
-
-    @property
-    def _about(self) -> Path:
-        return self.folder / _ABOUT
+        self._disk.folder.mkdir(parents=True, exist_ok=True)
+        replace(self._file(step, self._part), lambda part: save_file(content, part))
 
     def _file(self, step: int, part: int) -> Path:
-        return self.folder / f"step-{step}.part-{part}.safetensors"
-
-    @staticmethod
-    def _unreadable(path: Path, error: Exception) -> InputError:
-        return InputError(f"{path}: the state of a training that cannot be read ({error}); remove it to begin again")
+        return self._disk.folder / f"step-{step}.part-{part}.safetensors"
 
 
 class _Parts:
@@ -169,12 +136,3 @@ class _Parts:
         if values.numel() != like.numel():
             raise self._unreadable(self._paths[0], ValueError(f"{name} has {first} values, not {stop} or more"))
         return values.reshape(like.shape)
-
-
-def _replace(path: Path, write) -> None:
-    """The file is on the disk, whole, under its name."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    with part.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    os.replace(part, path)
