@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import resources, waiting
+from maet_core.studio import resources, tasks, waiting
 from maet_core.workspace import short_name
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ K1_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0
 QUICK_SCORES = 30_000_000
 RANDOM = "random"
 MOST_SCORES, MOST_TABLES = 12, 48
+_SCORES = "neurons-scores"
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,8 @@ def _file(recipe: Recipe, origin: str) -> str | None:
 
 
 def _scores(place: tuple, recipe: Recipe) -> Scores:
+    if (found := tasks.known(_SCORES, place)) is not None:
+        return found
     from maet_core.errors import ScoresError
     from maet_core.importance import SavedScores, locate
 
@@ -229,7 +232,7 @@ def _scores(place: tuple, recipe: Recipe) -> Scores:
         }[kind]()
         return locate(method, sources.base, trained, granularity, seed)
 
-    return waiting.shared("neurons-scores", place, work, f"Reading the scores of {_title(recipe, origin)}", MOST_SCORES)
+    return waiting.shared(_SCORES, place, work, f"Reading the scores of {_title(recipe, origin)}", MOST_SCORES)
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
