@@ -79,8 +79,8 @@ def split_half(recipe: Recipe, origin: str) -> dict[float, float]:
 def key_neurons(recipe: Recipe, origin: str, rule: KeyNeuronRule) -> KeyNeurons:
     """The top k1 % of an origin's neurons. A file says by itself what its neurons are; the others follow `rule`.
 
-    Of many neurons the first ranking shows a bar and can be stopped: then, here and below, NotThere ends the page. Raises ScoresError for a file that
-    cannot be read or is for another base, and for an ability that is a pack.
+    Of many neurons the first ranking shows a bar and can be stopped: then, here and below, NotThere ends the page. Raises
+    ScoresError for a file that cannot be read or is for another base, and for an ability that is a pack.
     """
     from maet_core.importance import select_for_each
 

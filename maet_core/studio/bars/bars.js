@@ -1,25 +1,15 @@
 // Bars as one SVG, stretched to the width that there is; what is written around them is HTML, which is not stretched.
 
 import { colour, isDark } from "../drawing/colours.js";
+import { drawOn } from "../drawing/component.js";
 import { fillLegend } from "../drawing/legend.js";
-import { sender } from "../drawing/picks.js";
 import { showTip } from "../drawing/tip.js";
 import { drawn, picture, ticks } from "./picture.js";
 
 const MOST_WITH_GAPS = 200;
 const PAGE = 10; // bars that Page Up and Page Down go
-const instances = new WeakMap();
 
-export default function ({ data, parentElement, setStateValue }) {
-  const root = parentElement.querySelector(".drawing");
-  let view = instances.get(root);
-  if (!view) {
-    view = new Bars(root);
-    instances.set(root, view);
-  }
-  view.send = sender(view, setStateValue);
-  view.draw(data);
-}
+export default (component) => drawOn(component, Bars);
 
 class Bars {
   constructor(root) {

@@ -68,7 +68,7 @@ class Scale:
 
 
 def new_picks(key: str) -> Iterator[dict[str, Any]]:
-    """What has been picked in the drawing since the last call; see picks.js. Each is given once, however often the browser sends it."""
+    """What has been picked in the drawing since the last call; see component.js. Each is given once, however often the browser sends it."""
     for pick in st.session_state[key].get("picks") or ():
         if pick["time"] > st.session_state.get(f"{key}-seen", 0):
             st.session_state[f"{key}-seen"] = pick["time"]

@@ -3,26 +3,15 @@
 // Where the page takes areas, a drag (or Shift with the arrow keys) marks a rectangle, and a name at the margin its line.
 
 import { colour, isDark } from "../drawing/colours.js";
+import { drawOn } from "../drawing/component.js";
 import { fillLegend } from "../drawing/legend.js";
-import { sender } from "../drawing/picks.js";
 import { showTip } from "../drawing/tip.js";
 import { Marking } from "./marking.js";
 import { picture } from "./picture.js";
 
 const MOST_WITH_TEXT = 16; // columns; the cells of more are too narrow for a number
-const instances = new WeakMap();
 
-export default function (component) {
-  const { data, parentElement, setStateValue } = component;
-  const root = parentElement.querySelector(".drawing");
-  let view = instances.get(root);
-  if (!view) {
-    view = new Heatmap(root);
-    instances.set(root, view);
-  }
-  view.send = sender(view, setStateValue);
-  view.draw(data);
-}
+export default (component) => drawOn(component, Heatmap);
 
 class Heatmap {
   constructor(root) {
