@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from maet_core.errors import InputError, OutputError
+from maet_core.safetensors_writer import output_error
 
 _ABOUT = "state.json"
 
@@ -67,9 +68,14 @@ class UnfinishedWork:
 @contextmanager
 def begun(output: Path, kind: str, doing: str) -> Iterator[Path]:
     """The folder beside an output for the state of the work on it, of one process at a time. It stays when the work ends early and has
-    a state to go on from, in the folder or in one of its own."""
+    a state to go on from, in the folder or in one of its own. Raises OutputError."""
     folder, path = beside(output, kind), beside(output, f"{kind}.lock")
-    with path.open("w") as lock:  # the kernel's lock ends with the process, however that ends
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("w")
+    except OSError as error:
+        raise output_error(output, error) from error
+    with opened as lock:  # the kernel's lock ends with the process, however that ends
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -173,3 +173,9 @@ def test_one_process_a_file(tmp_path):
     with first, pytest.raises(OutputError, match="another process is making it now"):
         second.__enter__()
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OutputError, match="cannot be written"),
+        begun(tmp_path / "file" / "scores", "locating", "making"),
+    ):
+        pass

@@ -102,7 +102,6 @@ def locate(
             from maet_core.merging.devices import choose_device
             from maet_core.unfinished import begun
 
-            output.parent.mkdir(parents=True, exist_ok=True)
             with begun(output, "locating", "making") as folder, asked_to_stop() as asked:
                 scores = locate_in_corpus(
                     method,
