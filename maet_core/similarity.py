@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from maet_core import kernels
-from maet_core.differences import Difference, widened, widened_at
+from maet_core.differences import Difference, widened
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.sources import Sources
 from maet_core.weights.ability import AbilityWeights
@@ -149,24 +149,15 @@ class _Range:
 
     def on_key_neurons(self, weights: AbilityWeights) -> tuple[list[np.ndarray | None], list[np.ndarray | None]]:
         """The differences of an ability, and those of the languages, on its key neurons; on all if it has none."""
-        keys = weights.key_neurons
+        own, keys = [self._values(part) for part in weights.parts], weights.key_neurons
         if keys is None:
-            return [self._values(part) for part in weights.parts], self.language_values
-
-        def change(part: Difference) -> np.ndarray | None:
-            # the ranking is on float32 scores, and what is read in another precision is not what was ranked
-            usable = self._precision == np.float32 and part in weights.parts and part.touches(self.name)
-            return part.difference(self.name, self.start, self.stop) if usable else None
-
-        positions = np.flatnonzero(keys.chosen(self.name, self.start, self.stop, change))
-        base = widened_at(positions, self._stored, self._base.source, self.name, self.start, self._precision)
-
-        def at(part: Difference) -> np.ndarray | None:
-            if not part.touches(self.name):
-                return None
-            return part.values_at(positions, self.name, self.start, self.stop, base)
-
-        return [at(part) for part in weights.parts], [at(part) for part in self._languages]
+            return own, self.language_values
+        # the ranking is on float32 scores, and what is read in another precision is not what was ranked
+        known = dict(zip(weights.parts, own, strict=True)).get if self._precision == np.float32 else None
+        positions = np.flatnonzero(keys.chosen(self.name, self.start, self.stop, known))
+        return tuple(
+            [None if values is None else values[positions] for values in parts] for parts in (own, self.language_values)
+        )
 
 
 def _gram(vectors: list[np.ndarray | None], columns: int | None = None) -> np.ndarray:

@@ -328,3 +328,24 @@ def test_one_loop_over_bits_leaves_what_is_not_finite_to_the_arrays(tmp_path):
     write_model(family.path("sw"), family.config, tensors)
     with pytest.raises(CheckpointError, match=rf"sw: tensor {name} holds inf at element {3 * 16 + 4}"):
         measure(Sources.open(recipe_of(), family.folder))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "keys", [{"k1": 5.0}, {"k1": 5.0, "method": "random"}, {"k1": 5.0, "granularity": "unit"}], ids=str
+)
+def test_what_is_not_finite_is_told_outside_of_key_neurons_too(tmp_path, dtype, bad, keys):
+    """As a merge tells it: the model is damaged, whether or not this recipe takes the value."""
+    family = make_family(tmp_path, "llama", dtype=dtype, members=("ability", "source", "sw"))
+    recipe = recipe_of(source_language="source", beta=0.5, key_neurons=keys)
+    name = "model.layers.0.mlp.up_proj.weight"
+    key = Sources.open(recipe, family.folder).abilities["math"].key_neurons.mask(name)
+    position = int(torch.nonzero(~key)[0])
+    assert key.any()
+    tensors = dict(family.tensors["source"])
+    tensors[name] = tensors[name].clone()
+    tensors[name].view(-1)[position] = bad
+    write_model(family.path("source"), family.config, tensors)
+    with pytest.raises(CheckpointError, match=rf"^source: tensor {name} holds {bad} at element {position};"):
+        measure(Sources.open(recipe, family.folder))

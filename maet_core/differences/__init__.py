@@ -1,6 +1,6 @@
 """What trained models add to the base: θ − θ_o."""
 
-from maet_core.differences.difference import Difference, widened, widened_at, widest
+from maet_core.differences.difference import Difference, widened, widest
 from maet_core.differences.models import AdapterDifference, CheckpointDifference, Models, locate_source
 
 __all__ = [
@@ -10,6 +10,5 @@ __all__ = [
     "Models",
     "locate_source",
     "widened",
-    "widened_at",
     "widest",
 ]

@@ -71,14 +71,6 @@ class Difference(ABC):
             values -= base_values
         return values
 
-    def values_at(self, positions: np.ndarray, name: str, start: int, stop: int, base_values: np.ndarray) -> np.ndarray:
-        """Of the elements `start` to `stop` those at `positions` (from `start`), where the base has `base_values`."""
-        stored, is_difference = self.stored(name, start, stop, base_values.dtype)
-        values = widened_at(positions, stored, self.source, name, start, base_values.dtype)
-        if not is_difference:
-            values -= base_values
-        return values
-
     def difference(self, name: str, start: int, stop: int) -> np.ndarray:
         """Elements `start` to `stop` of the flattened difference, float32 (float64 where an input is)."""
         precision = widest(self.base.tensors[name].code, self.code(name))
@@ -153,17 +145,6 @@ def widened(
     if not good:
         refuse_non_finite(out, source, name, start)
     return out
-
-
-def widened_at(
-    positions: np.ndarray, values: np.ndarray, source: str, name: str, start: int, precision: np.dtype
-) -> np.ndarray:
-    """Those at `positions` of values that begin at `start`; errors as above."""
-    try:
-        return widened(values[positions], source, name, start, precision)
-    except CheckpointError:
-        widened(values, source, name, start, precision)  # tells the right position
-        raise
 
 
 def refuse_non_finite(values: np.ndarray, source: str, name: str, start: int) -> NoReturn:

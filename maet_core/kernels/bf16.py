@@ -22,6 +22,7 @@ from maet_core.kernels.bits import (
     sum16,
     summed,
     widened,
+    within,
 )
 
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -122,12 +123,6 @@ def _plus_four(total, ours, a, b, c, d, weighted):
     return total + s * (d - ours)
 
 
-@_jit
-def _within(mask, change):
-    """The change where the mask is set, else a zero; not a plain one: a NaN stays one, and adding ±0 changes nothing."""
-    return change if mask else change * np.float32(0)
-
-
 # In one loop whatever can be, so that neither the memory nor the processor waits for the other.
 @_jit
 def _merge_four(base, four, weighted, out):
@@ -156,12 +151,12 @@ def _merge_two_and_four(base, two, coefficients, mask, four, weighted, out):
     largest = np.uint32(0)
     for i in range(out.size):
         ours, chosen = first_of(base[i]), mask[i] & np.uint16(0xFF)
-        first = x * _within(chosen, first_of(ability[i]) - ours)
-        first = first + y * _within(chosen, first_of(source[i]) - ours)
+        first = x * within(chosen, first_of(ability[i]) - ours)
+        first = first + y * within(chosen, first_of(source[i]) - ours)
         first = _plus_four(first, ours, first_of(a[i]), first_of(b[i]), first_of(c[i]), first_of(d[i]), weighted)
         ours, chosen = second_of(base[i]), mask[i] & np.uint16(0xFF00)
-        second = x * _within(chosen, second_of(ability[i]) - ours)
-        second = second + y * _within(chosen, second_of(source[i]) - ours)
+        second = x * within(chosen, second_of(ability[i]) - ours)
+        second = second + y * within(chosen, second_of(source[i]) - ours)
         second = _plus_four(second, ours, second_of(a[i]), second_of(b[i]), second_of(c[i]), second_of(d[i]), weighted)
         pair = summed(base[i], first, second)
         out[i] = pair
@@ -213,16 +208,16 @@ def _merge_limited(base, one, two, coefficients, limits, four, weighted, out):
 @_jit
 def _above_limit(total, change, of_source, coefficient, of_its, limit):
     chosen = magnitude_of(change) > limit
-    total = total + coefficient * _within(chosen, change)
-    return total + of_its * _within(chosen, of_source)
+    total = total + coefficient * within(chosen, change)
+    return total + of_its * within(chosen, of_source)
 
 
 @_jit
 def _add_masked(first_total, second_total, base, weights, coefficient, mask):
     for i in range(base.size):
         first, second = first_of(weights[i]) - first_of(base[i]), second_of(weights[i]) - second_of(base[i])
-        first_total[i] += coefficient * _within(mask[i] & np.uint16(0xFF), first)
-        second_total[i] += coefficient * _within(mask[i] & np.uint16(0xFF00), second)
+        first_total[i] += coefficient * within(mask[i] & np.uint16(0xFF), first)
+        second_total[i] += coefficient * within(mask[i] & np.uint16(0xFF00), second)
 
 
 @_jit

@@ -197,3 +197,9 @@ def or_if_near(typing_context, found, bits, low, span):
 def pairs_at(address, start, size):
     """Pairs `start` to `start` + `size` of the bf16 values that begin at an address, as words of 32 bits."""
     return numba.carray(pointer(address + np.uint64(4 * start), np.uint32(0)), size)
+
+
+@numba.njit(nogil=True, cache=True)
+def within(mask, change):
+    """The change where the mask is set, else a zero; not a plain one: a NaN stays one, and adding ±0 changes nothing."""
+    return change if mask else change * np.float32(0)

@@ -17,6 +17,7 @@ from maet_core.kernels.bits import (
     plus_if_above,
     second_of,
     widened,
+    within,
 )
 from maet_core.kernels.single import how_many_equal, only_near, put_near
 
@@ -164,12 +165,13 @@ def _products_of_four(base, four, limit, mask):
 
 @_free_order
 def _changes(ours, a, b, c, d, limit, mask, i, half):
-    """Four changes in float64, the first two of them 0 where the limit or the half of the i-th pair of the mask says so."""
+    """Four changes in float64, the first two of them 0 (or NaN, if they are not finite) where the limit or the half of the i-th pair of the
+    mask says so."""
     x, y = a - ours, b - ours
     if limit is not None:
         above = magnitude_of(x) > limit
-        x, y = x if above else np.float32(0), y if above else np.float32(0)
+        x, y = within(above, x), within(above, y)
     if mask is not None:
         chosen = mask[i] & np.uint16(half)
-        x, y = x if chosen else np.float32(0), y if chosen else np.float32(0)
+        x, y = within(chosen, x), within(chosen, y)
     return np.float64(x), np.float64(y), np.float64(c - ours), np.float64(d - ours)
