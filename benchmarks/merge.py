@@ -129,11 +129,11 @@ def _mergekit(folder: Path, method: str, dtype: str, parameters: str = "") -> st
     return f'{_PYTHON} -c "from mergekit.scripts.run_yaml import main; main()" {name} out {flags}'
 
 
-def contenders(folder: Path, peers: list[str]) -> dict[str, str]:
-    """Name to shell command; `peers` are the dtypes in which mergekit merges."""
+def contenders(folder: Path) -> dict[str, str]:
+    """Name to shell command."""
     inputs = " ".join(f"{name}/model.safetensors" for name in NAMES)
     copying = f"cat {inputs} > /dev/null && cp base/model.safetensors copy"
-    found = {
+    return {
         FLOOR: f"bash -c '{copying}'",
         DURABLE_FLOOR: f"bash -c '{copying} && sync copy'",
         MERGE: _maet(folder, "four", FOUR_WAY),
@@ -141,18 +141,16 @@ def contenders(folder: Path, peers: list[str]) -> dict[str, str]:
         MAET_MERGE: _maet(folder, "maet", MAET),
         FULL_MERGE: _maet(folder, "full", FULL),
     }
-    return found | {
-        f"mergekit task_arithmetic, {dtype}": _mergekit(folder, "task_arithmetic", dtype) for dtype in peers
-    }
 
 
-def comparators(folder: Path, names: list[str], with_mergekit: bool) -> dict[str, str]:
+def comparators(folder: Path, names: list[str], peers: list[str]) -> dict[str, str]:
+    """Name to shell command; mergekit beside those that are among the `peers`."""
     found = {}
     for name in names:
         ours, theirs, parameters = COMPARATORS[name]
         text = FOUR_WAY.replace("base: base", f"base: base\nmethod: {ours}", 1)
         found[f"maet merge --no-sync, {name}"] = _maet(folder, name.lower(), text)
-        if with_mergekit:
+        if name in peers:
             found[f"mergekit {name}"] = _mergekit(folder, theirs, "bfloat16", parameters)
     return found
 
@@ -195,12 +193,16 @@ def table(results: dict[str, list[Run]], last: str, beside: dict[str, str]) -> l
     return lines
 
 
-def section(folder: Path, shape: str, runs: int, peers: list[str]) -> tuple[list[str], dict]:
+def section(folder: Path, shape: str, runs: int) -> tuple[list[str], dict]:
     write_checkpoints(folder, shape, NAMES)
-    results = rounds(folder, contenders(folder, peers), runs)
+    results = rounds(folder, contenders(folder), runs)
+    return section_text(folder, shape, runs, results), _plain(results)
+
+
+def section_text(folder: Path, shape: str, runs: int, results: dict[str, list[Run]]) -> list[str]:
     size = (folder / "base" / "model.safetensors").stat().st_size
     beside = dict.fromkeys(results, FLOOR) | dict.fromkeys((DURABLE_FLOOR, DURABLE_MERGE), DURABLE_FLOOR)
-    lines = [
+    return [
         f"## Merging four checkpoints into a base, on disk ({shape})",
         "",
         f"Llama shape {shape}, {size / 1e9:.2f} GB a checkpoint in bf16, medians of {runs} interleaved rounds after one that "
@@ -229,20 +231,46 @@ def section(folder: Path, shape: str, runs: int, peers: list[str]) -> tuple[list
             ratio(results, FULL_MERGE, MERGE),
             1.5,
         ),
+        "",
+        f"One merge reads and writes {6 * size / 1e9:.0f} GB. Mapped files are read by the loops themselves, so that what "
+        "`cat` spends in the system counts as time of the user here.",
+        "",
+    ]
+
+
+def peer_section(folder: Path, shape: str, runs: int, peers: list[str]) -> tuple[list[str], dict]:
+    """Beside mergekit, which merges in the dtypes `peers`."""
+    write_checkpoints(folder, shape, NAMES)
+    commands = {MERGE: _maet(folder, "four", FOUR_WAY)}
+    commands |= {f"mergekit task_arithmetic, {dtype}": _mergekit(folder, "task_arithmetic", dtype) for dtype in peers}
+    results = rounds(folder, commands, runs)
+    return peer_text(shape, runs, peers, results), _plain(results)
+
+
+def peer_text(shape: str, runs: int, peers: list[str], results: dict[str, list[Run]]) -> list[str]:
+    lines = [
+        f"## The same merge by mergekit ({shape})",
+        "",
+        f"mergekit 0.1.5 with its best flags, n = {runs} after a round that is not counted.",
+        "",
+        *table(results, "× ours", dict.fromkeys(results, MERGE)),
+        "",
+        "| target | measured | met |",
+        "|---|---|---|",
     ]
     for dtype in peers:
         peer = f"mergekit task_arithmetic, {dtype}"
         lines.append(_target(f"a tenth of the wall time of mergekit ({dtype})", ratio(results, MERGE, peer), 0.1))
         user = ratio(results, MERGE, peer, "user_seconds")
         lines.append(_target(f"a fifteenth of the user CPU time of mergekit ({dtype})", user, 1 / 15))
-    return [*lines, ""], _plain(results)
+    return [*lines, ""]
 
 
 def comparator_section(folder: Path, shape: str, runs: int, names: list[str]) -> tuple[list[str], dict]:
     """Beside mergekit."""
     write_checkpoints(folder, shape, NAMES)
     _warm_up(folder)
-    results = rounds(folder, comparators(folder, names, with_mergekit=True), runs, warm_up=False)
+    results = rounds(folder, comparators(folder, names, names), runs, warm_up=False)
     beside = {f"maet merge --no-sync, {name}": f"mergekit {name}" for name in names}
     lines = [
         f"## Methods that look at single values ({shape})",
@@ -255,31 +283,36 @@ def comparator_section(folder: Path, shape: str, runs: int, names: list[str]) ->
         "| target | measured | met |",
         "|---|---|---|",
     ]
-    for name in (name for name in ("TIES", "DARE-TIES") if name in names):
-        found = ratio(results, f"maet merge --no-sync, {name}", f"mergekit {name}")
-        lines.append(_target(f"a thirtieth of the wall time of mergekit, {name} (set for 1B)", found, 1 / 30))
-    return [*lines, ""], _plain(results)
+    return [*lines, *_thirtieths(results, " (set for 1B)"), ""], _plain(results)
 
 
-def comparators_alone_section(folder: Path, shape: str, runs: int) -> tuple[list[str], dict]:
-    """Ours only: at a large shape mergekit takes many minutes for each of them."""
+def large_comparator_section(folder: Path, shape: str, runs: int, peers: list[str]) -> tuple[list[str], dict]:
+    """All of ours, and mergekit for the `peers`: at a large shape it takes many minutes for each of them."""
     write_checkpoints(folder, shape, NAMES)
     _warm_up(folder)
-    results = rounds(
-        folder,
-        {MERGE: _maet(folder, "four", FOUR_WAY)} | comparators(folder, list(COMPARATORS), with_mergekit=False),
-        runs,
-        warm_up=False,
-    )
+    commands = {MERGE: _maet(folder, "four", FOUR_WAY)} | comparators(folder, list(COMPARATORS), peers)
+    results = rounds(folder, commands, runs, warm_up=False)
     lines = [
-        f"## Methods that look at single values, ours alone ({shape})",
+        f"## Methods that look at single values ({shape})",
         "",
-        f"n = {runs}, beside the plain merge; mergekit was not run at this shape for them.",
+        f"n = {runs}, beside the plain merge; mergekit was run for {' and '.join(peers) or 'none of them'} at this shape, where it takes many "
+        "minutes for each.",
         "",
         *table(results, "× the plain merge", dict.fromkeys(results, MERGE)),
         "",
+        "| target | measured | met |",
+        "|---|---|---|",
     ]
-    return lines, _plain(results)
+    return [*lines, *_thirtieths(results, ""), ""], _plain(results)
+
+
+def _thirtieths(results: dict[str, list[Run]], remark: str) -> list[str]:
+    pairs = {name: (f"maet merge --no-sync, {name}", f"mergekit {name}") for name in ("TIES", "DARE-TIES")}
+    return [
+        _target(f"a thirtieth of the wall time of mergekit, {name}{remark}", ratio(results, ours, theirs), 1 / 30)
+        for name, (ours, theirs) in pairs.items()
+        if theirs in results
+    ]
 
 
 def _warm_up(folder: Path) -> None:
@@ -290,7 +323,7 @@ def _warm_up(folder: Path) -> None:
                 pass
     with tempfile.TemporaryDirectory() as tiny:
         write_checkpoints(Path(tiny), "0.02B", NAMES)
-        for command in comparators(Path(tiny), list(COMPARATORS), with_mergekit=False).values():
+        for command in comparators(Path(tiny), list(COMPARATORS), []).values():
             measure(command, Path(tiny))
 
 

@@ -20,7 +20,7 @@ import live
 import merge
 from checkpoints import SHAPES
 
-PARTS = ("merge", "live", "beside mergekit", "comparators", "comparators alone")
+PARTS = ("merge", "live", "beside mergekit", "comparators", "large comparators")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument("--merge-shape", choices=SHAPES, default="1B")
     parser.add_argument("--comparator-shape", choices=SHAPES, default="0.25B")
     parser.add_argument("--comparators", nargs="*", default=list(merge.COMPARATORS), choices=merge.COMPARATORS)
+    parser.add_argument(
+        "--large-peers", nargs="*", default=[], choices=merge.COMPARATORS, help="mergekit's, at --merge-shape"
+    )
     parser.add_argument("--live-shape", choices=SHAPES, default="0.25B")
     parser.add_argument("--peer-shape", choices=SHAPES, default="0.25B")
     parser.add_argument("--peer-runs", type=int, default=1)
@@ -55,9 +58,9 @@ def main() -> None:
     arguments = parser.parse_args()
     folder, kept = arguments.folder, arguments.output.with_suffix(".json")
     parts = {
-        "merge": lambda: merge.section(folder / arguments.merge_shape, arguments.merge_shape, arguments.runs, []),
+        "merge": lambda: merge.section(folder / arguments.merge_shape, arguments.merge_shape, arguments.runs),
         "live": lambda: live.section(folder / arguments.live_shape, arguments.live_shape, arguments.live_runs),
-        "beside mergekit": lambda: merge.section(
+        "beside mergekit": lambda: merge.peer_section(
             folder / arguments.peer_shape, arguments.peer_shape, arguments.peer_runs, arguments.peers
         ),
         "comparators": lambda: merge.comparator_section(
@@ -66,8 +69,11 @@ def main() -> None:
             arguments.comparator_runs,
             arguments.comparators,
         ),
-        "comparators alone": lambda: merge.comparators_alone_section(
-            folder / arguments.merge_shape, arguments.merge_shape, arguments.comparator_runs
+        "large comparators": lambda: merge.large_comparator_section(
+            folder / arguments.merge_shape,
+            arguments.merge_shape,
+            arguments.comparator_runs,
+            arguments.large_peers,
         ),
     }
     results = json.loads(kept.read_text()) if kept.exists() else {}
