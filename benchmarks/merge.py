@@ -290,20 +290,23 @@ def large_comparator_section(folder: Path, shape: str, runs: int, peers: list[st
     """All of ours, and mergekit for the `peers`: at a large shape it takes many minutes for each of them."""
     write_checkpoints(folder, shape, NAMES)
     _warm_up(folder)
-    commands = {MERGE: _maet(folder, "four", FOUR_WAY)} | comparators(folder, list(COMPARATORS), peers)
-    results = rounds(folder, commands, runs, warm_up=False)
+    results = rounds(folder, comparators(folder, list(COMPARATORS), peers), runs, warm_up=False)
+    return large_text(shape, runs, peers, results), _plain(results)
+
+
+def large_text(shape: str, runs: int, peers: list[str], results: dict[str, list[Run]]) -> list[str]:
+    beside = {f"maet merge --no-sync, {name}": f"mergekit {name}" for name in peers}
     lines = [
         f"## Methods that look at single values ({shape})",
         "",
-        f"n = {runs}, beside the plain merge; mergekit was run for {' and '.join(peers) or 'none of them'} at this shape, where it takes many "
-        "minutes for each.",
+        f"n = {runs}; mergekit was run for {' and '.join(peers) or 'none'} at this shape, where it takes many minutes for each; for the others "
+        "it is not measured whether the target is met here.",
         "",
-        *table(results, "× the plain merge", dict.fromkeys(results, MERGE)),
+        *table(results, "× mergekit", beside),
         "",
-        "| target | measured | met |",
-        "|---|---|---|",
     ]
-    return [*lines, *_thirtieths(results, ""), ""], _plain(results)
+    targets = _thirtieths(results, "")
+    return [*lines, *(["| target | measured | met |", "|---|---|---|", *targets, ""] if targets else [])]
 
 
 def _thirtieths(results: dict[str, list[Run]], remark: str) -> list[str]:

@@ -333,7 +333,7 @@ def test_one_loop_over_bits_leaves_what_is_not_finite_to_the_arrays(tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize(
-    "keys", [{"k1": 5.0}, {"k1": 5.0, "method": "random"}, {"k1": 5.0, "granularity": "unit"}], ids=str
+    "keys", [{"k1": 5.0}, {"k1": 5.0, "method": "random"}, {"k1": 30.0, "granularity": "unit"}], ids=str
 )
 def test_what_is_not_finite_is_told_outside_of_key_neurons_too(tmp_path, dtype, bad, keys):
     """As a merge tells it: the model is damaged, whether or not this recipe takes the value."""
