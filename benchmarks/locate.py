@@ -191,7 +191,8 @@ def _memory_section(memory: dict[str, dict[str, dict]]) -> list[str]:
         "## Memory by the size of the model",
         "",
         f"The most private memory during one batch of {_FEW_ROWS} × 256 tokens, beyond that of a pass that drops every gradient as soon as it is "
-        "there: what is left is attribution's own. n = 1 for every cell. The target is one float32 score, 4 bytes, a parameter.",
+        "there: what is left is attribution's own. n = 1 for every cell. Scores of units take almost no memory, "
+        "so their rows tell how far one run may be off. The target is one float32 score, 4 bytes, a parameter.",
         "",
         *memory_report(memory),
         "",
