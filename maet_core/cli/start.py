@@ -186,6 +186,8 @@ def app(
     for host in ("localhost", "127.0.0.1", "::1", *hosts, *allow_host):
         command += ["--server.allowedHosts", host]
     with _folder(workspace, demo) as folder:
+        shown = f"[{address}]" if ":" in address else address
+        click.echo(f"MAET Studio: http://{shown}:{port}, in {folder}; Ctrl-C ends it")
         environment = {**os.environ, "MAET_WORKSPACE": str(folder), "MAET_DEMO": "1" if demo else "0"}
         # the settings in .streamlit/ are read from the folder that the server starts in
         status = subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode

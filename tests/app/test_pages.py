@@ -259,6 +259,7 @@ def test_user_text_is_escaped(app):
 def test_the_pages_are_the_files():
     assert {path.stem for path in (resources.PROJECT / "pages").glob("*.py")} == set(PAGES)
     assert st.get_option("server.address") == "127.0.0.1"
+    assert st.get_option("logger.hideWelcomeMessage")  # else Streamlit advertises over the page
 
 
 def test_another_method_and_back(app):

@@ -14,7 +14,7 @@ def test_it_starts_for_a_newcomer_without_asking(tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     home = tmp_path / "home"
-    home.mkdir()
+    (home / ".claude").mkdir(parents=True)  # with such a folder Streamlit advertises itself
     command = [sys.executable, "-m", "maet_core", "app", "--port", str(port), "--workspace", str(tmp_path / "work")]
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
@@ -37,6 +37,8 @@ def test_it_starts_for_a_newcomer_without_asking(tmp_path):
         assert server.poll() is None, said
         assert answer == b"ok", said
         assert "mail" not in said
+        assert f"MAET Studio: http://127.0.0.1:{port}, in {tmp_path / 'work'}; Ctrl-C ends it" in said
+        assert "Streamlit" not in said
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
