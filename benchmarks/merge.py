@@ -201,6 +201,7 @@ def section(folder: Path, shape: str, runs: int) -> tuple[list[str], dict]:
 
 def section_text(folder: Path, shape: str, runs: int, results: dict[str, list[Run]]) -> list[str]:
     size = (folder / "base" / "model.safetensors").stat().st_size
+    most = max(run.peak_private_bytes for name in (MERGE, MAET_MERGE, FULL_MERGE) for run in results[name])
     beside = dict.fromkeys(results, FLOOR) | dict.fromkeys((DURABLE_FLOOR, DURABLE_MERGE), DURABLE_FLOOR)
     return [
         f"## Merging four checkpoints into a base, on disk ({shape})",
@@ -216,22 +217,22 @@ def section_text(folder: Path, shape: str, runs: int, results: dict[str, list[Ru
         "abilities and four languages is made of the same four models, some in two roles, so that it reads the bytes of the plain merge: it "
         "ranks the neurons, measures similarities and merges, which is three passes.",
         "",
-        "| target | measured | met |",
-        "|---|---|---|",
-        _target("wall time at most 1.25 × the floor, not waiting", ratio(results, MERGE, FLOOR), 1.25),
-        _target("wall time at most 1.25 × the floor, both waiting", ratio(results, DURABLE_MERGE, DURABLE_FLOOR), 1.25),
-        _target(
-            "private memory at most 250 MB, whatever the recipe",
-            max(run.peak_private_bytes for name in (MERGE, MAET_MERGE, FULL_MERGE) for run in results[name]) / 1e6,
-            250,
-            " MB",
+        *_targets(
+            [
+                _target("wall time at most 1.25 × the floor, not waiting", ratio(results, MERGE, FLOOR), 1.25),
+                _target(
+                    "wall time at most 1.25 × the floor, both waiting",
+                    ratio(results, DURABLE_MERGE, DURABLE_FLOOR),
+                    1.25,
+                ),
+                _target("private memory at most 250 MB, whatever the recipe", most / 1e6, 250, " MB"),
+                _target(
+                    "two abilities, four languages, key neurons and selection at most 1.5 × the plain merge",
+                    ratio(results, FULL_MERGE, MERGE),
+                    1.5,
+                ),
+            ]
         ),
-        _target(
-            "two abilities, four languages, key neurons and selection at most 1.5 × the plain merge",
-            ratio(results, FULL_MERGE, MERGE),
-            1.5,
-        ),
-        "",
         f"One merge reads and writes {6 * size / 1e9:.0f} GB. Mapped files are read by the loops themselves, so that what "
         "`cat` spends in the system counts as time of the user here.",
         "",
@@ -248,65 +249,51 @@ def peer_section(folder: Path, shape: str, runs: int, peers: list[str]) -> tuple
 
 
 def peer_text(shape: str, runs: int, peers: list[str], results: dict[str, list[Run]]) -> list[str]:
-    lines = [
+    targets = []
+    for dtype in peers:
+        peer = f"mergekit task_arithmetic, {dtype}"
+        targets.append(_target(f"a tenth of the wall time of mergekit ({dtype})", ratio(results, MERGE, peer), 0.1))
+        user = ratio(results, MERGE, peer, "user_seconds")
+        targets.append(_target(f"a fifteenth of the user CPU time of mergekit ({dtype})", user, 1 / 15))
+    return [
         f"## The same merge by mergekit ({shape})",
         "",
         f"mergekit 0.1.5 with its best flags, n = {runs} after a round that is not counted.",
         "",
         *table(results, "× ours", dict.fromkeys(results, MERGE)),
         "",
-        "| target | measured | met |",
-        "|---|---|---|",
+        *_targets(targets),
     ]
-    for dtype in peers:
-        peer = f"mergekit task_arithmetic, {dtype}"
-        lines.append(_target(f"a tenth of the wall time of mergekit ({dtype})", ratio(results, MERGE, peer), 0.1))
-        user = ratio(results, MERGE, peer, "user_seconds")
-        lines.append(_target(f"a fifteenth of the user CPU time of mergekit ({dtype})", user, 1 / 15))
-    return [*lines, ""]
 
 
 def comparator_section(folder: Path, shape: str, runs: int, names: list[str]) -> tuple[list[str], dict]:
     """Beside mergekit."""
-    write_checkpoints(folder, shape, NAMES)
-    _warm_up(folder)
-    results = rounds(folder, comparators(folder, names, names), runs, warm_up=False)
-    beside = {f"maet merge --no-sync, {name}": f"mergekit {name}" for name in names}
-    lines = [
-        f"## Methods that look at single values ({shape})",
-        "",
+    about = (
         f"The same four checkpoints at shape {shape}, n = {runs}; mergekit in bf16. A merge of each kind at a tiny shape goes before, which "
-        "compiles the loops, and all inputs are read.",
-        "",
-        *table(results, "× mergekit", beside),
-        "",
-        "| target | measured | met |",
-        "|---|---|---|",
-    ]
-    return [*lines, *_thirtieths(results, " (set for 1B)"), ""], _plain(results)
+        "compiles the loops, and all inputs are read."
+    )
+    return _comparators(folder, shape, runs, names, names, about, " (set for 1B)")
 
 
 def large_comparator_section(folder: Path, shape: str, runs: int, peers: list[str]) -> tuple[list[str], dict]:
     """All of ours, and mergekit for the `peers`: at a large shape it takes many minutes for each of them."""
+    about = (
+        f"n = {runs}; mergekit was run for {' and '.join(peers) or 'none'} at this shape, where it takes many minutes for each; for the others "
+        "it is not measured whether the target is met here."
+    )
+    return _comparators(folder, shape, runs, list(COMPARATORS), peers, about, "")
+
+
+def _comparators(
+    folder: Path, shape: str, runs: int, names: list[str], peers: list[str], about: str, remark: str
+) -> tuple[list[str], dict]:
     write_checkpoints(folder, shape, NAMES)
     _warm_up(folder)
-    results = rounds(folder, comparators(folder, list(COMPARATORS), peers), runs, warm_up=False)
-    return large_text(shape, runs, peers, results), _plain(results)
-
-
-def large_text(shape: str, runs: int, peers: list[str], results: dict[str, list[Run]]) -> list[str]:
+    results = rounds(folder, comparators(folder, names, peers), runs, warm_up=False)
     beside = {f"maet merge --no-sync, {name}": f"mergekit {name}" for name in peers}
-    lines = [
-        f"## Methods that look at single values ({shape})",
-        "",
-        f"n = {runs}; mergekit was run for {' and '.join(peers) or 'none'} at this shape, where it takes many minutes for each; for the others "
-        "it is not measured whether the target is met here.",
-        "",
-        *table(results, "× mergekit", beside),
-        "",
-    ]
-    targets = _thirtieths(results, "")
-    return [*lines, *(["| target | measured | met |", "|---|---|---|", *targets, ""] if targets else [])]
+    heading = f"## Methods that look at single values ({shape})"
+    lines = [heading, "", about, "", *table(results, "× mergekit", beside), "", *_targets(_thirtieths(results, remark))]
+    return lines, _plain(results)
 
 
 def _thirtieths(results: dict[str, list[Run]], remark: str) -> list[str]:
@@ -333,6 +320,11 @@ def _warm_up(folder: Path) -> None:
 def _target(text: str, found: float, limit: float, unit: str = " ×") -> str:
     digits = 0 if unit == " MB" else 2 if found > 0.1 else 3
     return f"| {text} | {found:.{digits}f}{unit} | {'yes' if found <= limit else 'no'} |"
+
+
+def _targets(rows: list[str]) -> list[str]:
+    """Rows of `_target` as a table; nothing where there is none."""
+    return ["| target | measured | met |", "|---|---|---|", *rows, ""] if rows else []
 
 
 def _plain(results: dict[str, list[Run]]) -> dict:
