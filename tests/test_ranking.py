@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maet_core import kernels
-from maet_core.ranking import beginnings, largest, largest_of_each
+from maet_core.ranking import beginnings, bracket, largest, largest_of_each
 from maet_core.ranking import values as values_module
 
 
@@ -81,3 +81,15 @@ def test_values_that_are_mostly_alike_are_counted(monkeypatch):
     monkeypatch.setattr(beginnings, "find", lambda *_: pytest.fail("the sample misled"))
     for share in np.linspace(0.01, 0.9, 30):
         check({"a": values[:150_000], "b": values[150_000:]}, round(share * values.size))
+
+
+def test_what_lies_between_is_not_held_where_it_is_too_much(monkeypatch):
+    values = np.random.default_rng(5).standard_normal(50_000).astype(np.float32)
+    monkeypatch.setattr(values_module, "_SAMPLE", 1 << 10)
+    monkeypatch.setattr(kernels, "CHUNK_ELEMENTS", 1 << 10)
+    monkeypatch.setattr(bracket, "_HELD", 100)
+    monkeypatch.setattr(bracket, "_HELD_SHARE", 0.0)
+    found = []
+    monkeypatch.setattr(bracket, "_look", lambda *given, look=bracket._look: found.append(look(*given)) or found[-1])
+    check({"a": values[:20_000], "b": values[20_000:]}, 9_999)
+    assert found == [None]

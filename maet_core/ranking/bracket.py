@@ -6,6 +6,7 @@ tried as the threshold itself: to count what lies above it and what equals it is
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,7 @@ from maet_core.ranking.values import Values
 _ALIKE, _TRIES = 1 / 16, 6
 # What lies between is held in memory: this share of all values at most, or this many.
 _HELD_SHARE, _HELD = 1 / 16, 1 << 18
-
-
+# So many values are looked at in one go for the place of one that is known to be among them.
 _PIECE = 1 << 13
 
 
@@ -91,24 +91,28 @@ def _look(
     values: Values, low: np.uint32, high: np.uint32, progress: Progress | None, halted: Halted | None
 ) -> list[_Look] | None:
     """One pass; None if too much lies between."""
-    alike, limit, held = low == high, max(_HELD, int(_HELD_SHARE * values.total)), []
+    alike, limit = low == high, max(_HELD, int(_HELD_SHARE * values.total))
+    held, adding = 0, threading.Lock()
 
     def look(name: str) -> _Look:
+        nonlocal held
         above, between, inside = 0, [], values.room(name)
         for start in range(0, values.sizes[name], values.step):
             stop = min(start + values.step, values.sizes[name])
             more, size = values.near(name, start, stop, low, high, inside)
             above += int(more)
             between.append(int(size) if alike else inside[:size].copy())
-            held.append(0 if alike else int(size))
-            if sum(held) > limit:
+            if not alike:
+                with adding:
+                    held += int(size)
+            if held > limit:
                 break
         return _Look(above, between)
 
     names = list(values.sizes)
     # a single name needs no threads: many of them are looked at by threads at once
     looks = [look(names[0])] if len(names) == 1 else each(names, look, "ranking", progress, halted)
-    return looks if sum(held) <= limit else None
+    return looks if held <= limit else None
 
 
 def _cuts(
