@@ -12,7 +12,7 @@ from maet_core.differences import widened
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.merging.plan import MergePlan
 from maet_core.merging.rounding import rounded
-from maet_core.merging.vectors import StreamedVector, WeightedVector, cuts_of, stream_key, values_of
+from maet_core.merging.vectors import StreamedVector, WeightedVector, cuts_of, ranks_of, stream_key, values_of
 from maet_core.methods.steps import Chance, Steps
 
 # What a method's own function takes at once: about this many, whole rows where it can.
@@ -74,8 +74,9 @@ class SingleValues:
             inverse = 1 / keep.lowest if keep.lowest else 0.0
             chances = np.array([keep.lowest, inverse if keep.epsilon is None else keep.epsilon], np.float32)
             if keep.epsilon is not None:
-                width = (self.plan.sources.base.tensors[name].shape or (1,))[-1]
-                ranks = np.stack([self._ranks(vector, name, start, stop, width) for vector in vectors])
+                base = self.plan.sources.base
+                ranked = [ranks_of(vector.weights, base, name, start, stop, _SINGLE) for vector in vectors]
+                ranks, width = np.stack([ranks for ranks, _ in ranked]), ranked[0][1]
         sizes = {None: [], "sum": [], "mean": np.ones(len(vectors)), "weighted-mean": np.abs(weights)}[steps.fuse]
         out = np.empty(stop - start, np.uint16)
         changed, fits = kernels.merge_kept(
@@ -108,14 +109,6 @@ class SingleValues:
             return plain.stored(name, start, stop, _SINGLE)[0], True
         base = widened(stored, self.plan.sources.base.source, name, start, _SINGLE)
         return vector.weights.values(name, start, stop, base), False
-
-    def _ranks(self, vector: WeightedVector, name: str, start: int, stop: int, width: int) -> np.ndarray:
-        """The rank of every magnitude within its row."""
-        first, last = start // width * width, -(-stop // width) * width
-        values = values_of(vector.weights, self.plan.sources.base, name, first, last, _SINGLE)
-        ranks = np.empty(values.size, np.int32)
-        kernels.row_ranks(values.view(np.uint32), width, ranks)
-        return ranks[start - first : stop - first]
 
     def _by_function(
         self, vectors: list[WeightedVector], name: str, start: int, stop: int, stored: np.ndarray, code: str

@@ -61,23 +61,15 @@ class StreamedVector(Vector):
         return cut.chosen(single, self._start)
 
     def row_ranks(self) -> np.ndarray:
-        shape = self._base.tensors[self._name].shape
-        width = shape[-1] if shape else 1
-        first, last = self._start // width * width, -(-self._stop // width) * width
-        whole = (first, last) == (self._start, self._stop)
-        values = self.values if whole else self._read(first, last)
-        ranks = np.empty(values.size, np.int32)
-        kernels.row_ranks(values.astype(np.float32, copy=False).view(np.uint32), width, ranks)
-        shares = ranks.astype(np.float32) / np.float32(width - 1) if width > 1 else np.full(ranks.size, 0.5, np.float32)
-        return shares[self._start - first : self._stop - first]
+        ranks, width = ranks_of(
+            self._vector.weights, self._base, self._name, self._start, self._stop, self.values.dtype
+        )
+        return ranks.astype(np.float32) / np.float32(width - 1) if width > 1 else np.full(ranks.size, 0.5, np.float32)
 
     def uniform(self, seed: int) -> np.ndarray:
         numbers = np.empty(self._stop - self._start, np.float32)
         kernels.uniform(stream_key(self._vector, self._name, seed), self._start, numbers)
         return numbers
-
-    def _read(self, start: int, stop: int) -> np.ndarray:
-        return values_of(self._vector.weights, self._base, self._name, start, stop, self.values.dtype)
 
 
 def values_of(
@@ -86,6 +78,18 @@ def values_of(
     """Elements `start` to `stop` of a task vector within a tensor, float32 or float64."""
     stored = base.values(name, start, stop)
     return weights.values(name, start, stop, widened(stored, base.source, name, start, precision))
+
+
+def ranks_of(
+    weights: AbilityWeights | Difference, base: Checkpoint, name: str, start: int, stop: int, precision: np.dtype
+) -> tuple[np.ndarray, int]:
+    """Elements `start` to `stop` of a task vector within a tensor: the rank of each magnitude within its row, from 0, and the row's width."""
+    width = (base.tensors[name].shape or (1,))[-1]
+    first, last = start // width * width, -(-stop // width) * width
+    values = values_of(weights, base, name, first, last, precision).astype(np.float32, copy=False)
+    ranks = np.empty(values.size, np.int32)
+    kernels.row_ranks(values.view(np.uint32), width, ranks)
+    return ranks[start - first : stop - first], width
 
 
 def stream_key(vector: WeightedVector, name: str, seed: int) -> np.uint64:
@@ -102,20 +106,20 @@ def cuts_of(
     for vector in vectors:
         for share in shares:
             keys.append((vector.weights, name, precision, share_count(share, numel)))
-            finders[keys[-1]] = partial(_cut, vector.weights, keys[-1][-1], base, name, precision)
+            finders[keys[-1]] = partial(_cut, vector, keys[-1][-1], base, name, precision)
     found = dict(zip(finders, cuts.get(finders), strict=True))
     return [found[key] for key in keys]
 
 
-def _cut(weights: AbilityWeights | Difference, count: int, base: Checkpoint, name: str, precision: np.dtype) -> Cut:
+def _cut(vector: WeightedVector, count: int, base: Checkpoint, name: str, precision: np.dtype) -> Cut:
     numel = base.tensors[name].numel
     if count in (0, numel):
         return Cut(float("inf"), 0) if count == 0 else Cut(0.0, numel)
 
     def read(name: str, start: int, stop: int) -> np.ndarray:
-        return values_of(weights, base, name, start, stop, precision).astype(np.float32, copy=False)
+        return values_of(vector.weights, base, name, start, stop, precision).astype(np.float32, copy=False)
 
-    plain = weights.as_difference if isinstance(weights, AbilityWeights) else weights
+    plain = vector.as_difference
     if plain is None or precision != np.float32:
         return largest({name: numel}, count, read)[0][name]
     return largest({name: numel}, count, read, near=plain.near, sampled=plain.sampled)[0][name]
