@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from maet_core.conversation import Speaker
 from maet_core.recipe import Recipe
-from maet_core.studio import resources, tasks, waiting
+from maet_core.studio import resources, shared_work, waiting
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -33,7 +33,7 @@ def measured(recipe: Recipe) -> Measured:
     """Similarities for any coefficients; measured again only when models or key neurons change."""
     rules = tuple(str(ability.key_neurons) for ability in recipe.abilities.values())
     signature = resources.fingerprint(recipe), rules
-    if (found := tasks.known("similarities", signature)) is not None:
+    if (found := shared_work.known("similarities", signature)) is not None:
         return found
 
     def work(progress: Progress) -> Measured:
@@ -49,7 +49,7 @@ def measured(recipe: Recipe) -> Measured:
 def live(recipe: Recipe) -> LiveModel:
     """The resident model for the recipe's sources; its weights are those of whoever asked last."""
     signature = resources.fingerprint(recipe)
-    if (found := tasks.known("live", signature)) is not None:
+    if (found := shared_work.known("live", signature)) is not None:
         return found
 
     def work(progress: Progress) -> LiveModel:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from maet_core.conversation import Speaker
 from maet_core.recipe import Recipe
-from maet_core.studio import answers, in_memory, resources, tasks, waiting
+from maet_core.studio import answers, in_memory, resources, shared_work, waiting
 from maet_core.workspace import short_name
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def losses(recipe: Recipe, setting: Setting, factor: float, pairs: list, sample:
 
 def known_losses(recipe: Recipe, setting: Setting, factor: float, sample: tuple) -> Losses | None:
     """The same if somebody has had it already."""
-    return tasks.known(_LOSS, _signature(recipe, setting, factor, sample))
+    return shared_work.known(_LOSS, _signature(recipe, setting, factor, sample))
 
 
 def _signature(recipe: Recipe, setting: Setting, factor: float, sample: tuple) -> tuple:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import resources, tasks, waiting
+from maet_core.studio import resources, shared_work, waiting
 from maet_core.workspace import short_name
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _file(recipe: Recipe, origin: str) -> str | None:
 
 
 def _scores(place: tuple, recipe: Recipe) -> Scores:
-    if (found := tasks.known(_SCORES, place)) is not None:
+    if (found := shared_work.known(_SCORES, place)) is not None:
         return found
     from maet_core.errors import ScoresError
     from maet_core.importance import SavedScores, locate

@@ -16,7 +16,7 @@ import streamlit as st
 
 from maet_core.errors import Cancelled
 from maet_core.progress import Progress
-from maet_core.studio import limits, state, tasks
+from maet_core.studio import limits, shared_work, state
 
 MOST_RESULTS = 128
 POLL_SECONDS = 0.2
@@ -32,7 +32,7 @@ def result(
     `signature` (hashable) says what it depends on. `most` results of this key are kept. Raises Busy where this server has no place
     for it now.
     """
-    if (found := tasks.known(key, signature)) is not None:
+    if (found := shared_work.known(key, signature)) is not None:
         return found
     if _is_stopped(key, signature, what):
         return None
@@ -45,7 +45,7 @@ def result(
     with limits.a_place():
         found = work(progress)
     bar.clear()
-    return tasks.keep(key, signature, found, most)
+    return shared_work.keep(key, signature, found, most)
 
 
 def shared(key: str, signature: Any, work: Callable[[Progress], Any], what: str, most: int = MOST_RESULTS) -> Any:
@@ -55,17 +55,17 @@ def shared(key: str, signature: Any, work: Callable[[Progress], Any], what: str,
     leaves, and halts when the last one that waits presses Stop, or when other work of this kind begins that leaves no room for it.
     What it gives after that is let go. `work` must not call Streamlit: it runs in another thread.
     """
-    if most and (found := tasks.known(key, signature)) is not None:
+    if most and (found := shared_work.known(key, signature)) is not None:
         return found
     if _is_stopped(key, signature, what):
         raise NotThere
     bar = _Bar(key, signature, what)
-    with tasks.LOCK:
-        task = tasks.running_tasks().get((key, signature))
+    with shared_work.LOCK:
+        task = shared_work.running_tasks().get((key, signature))
         if task is None or task.has_failed:
             if most:
-                tasks.make_room(key, most)
-            task = tasks.begin(key, signature, work, most)
+                shared_work.make_room(key, most)
+            task = shared_work.begin(key, signature, work, most)
         task.waiting += 1
     try:
         if not task.wait(SILENT_SECONDS):
@@ -79,11 +79,11 @@ def shared(key: str, signature: Any, work: Callable[[Progress], Any], what: str,
         st.button("Go on", key=_name(key, signature) + "-go", on_click=state.acted)
         raise NotThere from None
     finally:
-        with tasks.LOCK:
+        with shared_work.LOCK:
             task.waiting -= 1
             if not task.goes_on and not task.waiting:
                 task.halt()
-            tasks.settle(key, signature, task, most, tasks.running_tasks(), tasks.kept_results())
+            shared_work.settle(key, signature, task, most, shared_work.running_tasks(), shared_work.kept_results())
     bar.clear()
     return found
 
@@ -94,8 +94,8 @@ class NotThere(Exception):
 
 def at_once(key: str, signature: Any, work: Callable[[], Any], most: int = MOST_RESULTS) -> Any:
     """The same for work that is over before a bar could be seen."""
-    found = tasks.known(key, signature)
-    return tasks.keep(key, signature, work(), most) if found is None else found
+    found = shared_work.known(key, signature)
+    return shared_work.keep(key, signature, work(), most) if found is None else found
 
 
 @contextmanager
@@ -155,8 +155,8 @@ def _name(key: str, signature: Any) -> str:
 def _stop(key: str, signature: Any) -> None:
     state.acted()
     st.session_state[_STOPPED + key] = signature
-    with tasks.LOCK:
-        task = tasks.running_tasks().get((key, signature))
+    with shared_work.LOCK:
+        task = shared_work.running_tasks().get((key, signature))
         if task and not task.waiting:
             task.halt()
 
