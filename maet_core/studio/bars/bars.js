@@ -6,7 +6,6 @@ import { fillLegend } from "../drawing/legend.js";
 import { showTip } from "../drawing/tip.js";
 import { drawn, picture, ticks } from "./picture.js";
 
-const MOST_WITH_GAPS = 200;
 const PAGE = 10; // bars that Page Up and Page Down go
 
 export default (component) => drawOn(component, Bars);
@@ -33,10 +32,9 @@ class Bars {
     const stops = this.dark ? scale.dark : scale.light;
     this.values = heights.map(Number);
     this.fills = data.shades.map((shade) => `rgb(${colour(stops, (shade - scale.low) / (scale.high - scale.low || 1))})`);
-    const gap = heights.length <= MOST_WITH_GAPS ? 0.15 : 0;
     this.bars.innerHTML =
       `<svg viewBox="0 0 ${heights.length} 100" preserveAspectRatio="none" aria-hidden="true">` +
-      drawn(this.values, this.fills, 1, 100, gap) +
+      drawn(this.values, this.fills, 1, 100) +
       '<rect class="chosen" width="1" height="100"/><rect class="pointed" width="1" height="100"/></svg>';
     this.most.textContent = `${titles[1]} up to ${heights[this.values.indexOf(Math.max(...this.values))]}`;
     this.ticks.replaceChildren(

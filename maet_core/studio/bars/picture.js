@@ -2,8 +2,11 @@
 
 import { opening, scaleLine, text } from "../drawing/saving.js";
 
-// One rectangle a bar, `width` wide each and `height` for the highest; `gap` is the part of the width that stays free.
-export function drawn(values, fills, width, height, gap, left = 0, top = 0) {
+const MOST_WITH_GAPS = 200;
+
+// One rectangle a bar, `width` wide each and `height` for the highest; of a few bars a part of the width stays free.
+export function drawn(values, fills, width, height, left = 0, top = 0) {
+  const gap = values.length <= MOST_WITH_GAPS ? 0.15 : 0;
   const most = Math.max(...values) || 1;
   const short = (number) => Number(number.toFixed(3));
   return values
@@ -33,7 +36,7 @@ export function picture({ data, values, fills, dark, root, most }) {
     opening(total, ground),
     text(left, 20, data.label, ink, "start", 13),
     text(left, top - 8, most.textContent, ink, "start"),
-    drawn(values, fills, width / values.length, height, values.length > 200 ? 0 : 0.15, left, top),
+    drawn(values, fills, width / values.length, height, left, top),
     `<rect x="${left}" y="${top + height}" width="${width}" height="1" fill="${ink}" opacity="0.3"/>`,
     ...ticks(data.ticks).map(([place, number]) => text(left + place * width, top + height + 15, number, ink, "middle")),
     text(left + width / 2, top + height + 32, data.titles[0], ink, "middle"),
