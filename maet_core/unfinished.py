@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -11,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from maet_core.errors import InputError, OutputError
+from maet_core import locks
+from maet_core.errors import InputError
 from maet_core.safetensors_writer import output_error
 
 _ABOUT = "state.json"
@@ -52,10 +52,6 @@ class UnfinishedWork:
             if not old.name.startswith(f"step-{step}."):
                 old.unlink()
 
-    def forget(self) -> None:
-        """There is nothing left to go on with."""
-        (self.folder / _ABOUT).unlink(missing_ok=True)
-
     @staticmethod
     def kept(folder: Path) -> bool:
         """There is a state to go on from."""
@@ -75,13 +71,8 @@ def begun(output: Path, kind: str, doing: str) -> Iterator[Path]:
         opened = path.open("w")
     except OSError as error:
         raise output_error(output, error) from error
-    with opened as lock:  # the kernel's lock ends with the process, however that ends
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{output}: another process is {doing} it now; wait for it, or choose another name"
-            ) from None
+    with opened as lock:
+        locks.take(lock.fileno(), output, doing)
         done = False
         try:
             yield folder

@@ -8,7 +8,6 @@ texts/MODEL--LANG.parquet  the losses on general text
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from maet_core.errors import InputError, OutputError
+from maet_core import locks
+from maet_core.errors import InputError
 from maet_core.evaluation.statistics import Share
 
 if TYPE_CHECKING:
@@ -196,16 +196,11 @@ class Journal:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """One writer a folder; the kernel's lock ends with the process, however that ends."""
+    """One writer a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{folder}: another process is writing it now; wait for it, or choose another name"
-            ) from None
+        locks.take(descriptor, folder)
         yield
     finally:
         os.close(descriptor)

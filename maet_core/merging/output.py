@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from maet_core import locks
 from maet_core.errors import OutputError
 from maet_core.progress import in_a_job
 from maet_core.safetensors_writer import output_error
@@ -100,16 +100,12 @@ def new_directory(output: Path, needed_bytes: int, work: Any, sync: bool = True)
 
 @contextmanager
 def _sole_writer(path: Path, output: Path) -> Iterator[None]:
-    """Holds the kernel's lock on the directory: it ends with the process, however that ends."""
+    """Holds the lock on the directory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same = path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino
-        except BlockingIOError:
-            same = False
-        if not same:
-            raise OutputError(f"{output}: another process is writing it now; wait for it, or choose another name")
+        locks.take(descriptor, output)
+        if not path.exists() or os.fstat(descriptor).st_ino != path.stat().st_ino:  # another has just finished it
+            raise locks.taken(output)
         yield
     finally:
         os.close(descriptor)

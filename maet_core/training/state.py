@@ -79,11 +79,6 @@ class TrainingState:
             self._disk.note(step, parts=self._parts, losses=report.losses, tokens=report.tokens, seconds=report.seconds)
         self.processes.wait()
 
-    def forget(self) -> None:
-        """There is nothing left to go on with."""
-        if self.processes.first:
-            self._disk.forget()
-
     def _write(self, step: int, tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
         content = {}
         for name, tensor in tensors.items():

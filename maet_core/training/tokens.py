@@ -6,7 +6,6 @@ With positions a pass can be shuffled whole, and a run that was killed finds its
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -19,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from maet_core.errors import InputError
 from maet_core.progress import Halted, Progress, tell
 from maet_core.training.packing import Example, tokenize
+from maet_core.unfinished import replace
 
 _BLOCK_DOCUMENTS = 256
 _TOKENS, _EXAMPLES, _ABOUT = "tokens.u32", "examples.i64", "corpus.json"
@@ -85,7 +85,5 @@ def store_tokens(
     if not held:
         raise InputError("the corpus is empty")
     about = {"key": key, "tokens": held, "digest": digest.hexdigest()}
-    part = folder / f"{_ABOUT}.part"
-    part.write_text(json.dumps(about), "utf-8")
-    os.replace(part, folder / _ABOUT)
+    replace(folder / _ABOUT, lambda part: part.write_text(json.dumps(about), "utf-8"))
     return TokenStore(folder)
