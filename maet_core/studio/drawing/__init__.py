@@ -60,6 +60,7 @@ class Scale:
             "title": self.title,
             "low": self.low,
             "high": self.high,
+            "unit": self.unit,
             "low_text": self.text(self.low),
             "high_text": self.text(self.high),
             "inks": INKS,
