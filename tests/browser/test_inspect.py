@@ -22,7 +22,9 @@ def test_from_a_cell_to_a_unit_and_its_texts(studio, page):
     bars = page.locator(".st-key-neurons-units").get_by_role("slider")
     where = {"x": bars.bounding_box()["width"] * 3.5 / 48, "y": 4}  # far above the bar: its whole height can be clicked
     bars.hover(position=where)
-    expect(page.locator(".st-key-neurons-units .tip")).to_contain_text(re.compile(r"unit 3.*\d % of its neurons are key"))
+    expect(page.locator(".st-key-neurons-units .tip")).to_contain_text(
+        re.compile(r"unit 3.*\d % of its neurons are key")
+    )
     bars.click(position=where)
     unit = page.locator(".st-key-neurons-unit-page")
     expect(unit.get_by_role("heading", name="Unit 3 · layer 1 · down_proj")).to_be_visible()
