@@ -44,6 +44,8 @@ class Engine:
     launch_many: str = ""
     requeue: str = ""
     requeue_when: list[str] = field(default_factory=list)
+    taken_back: str = ""
+    taken_back_unless: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
 

@@ -59,7 +59,7 @@ class Supervisor:
             print(f"maet: {error}", flush=True)
             exit_status = 1
         conclude(self.run, self.job, self.state, exit_status)
-        if self.state.state == "interrupted" and (self.told_to_stop or was_told_to_stop(self.run, exit_status)):
+        if self.state.state == "interrupted" and self._cluster_wants_it(exit_status):
             self._requeue()
         self._end()
 
@@ -159,13 +159,26 @@ class Supervisor:
         with contextlib.suppress(OSError):
             self.run.write(self.state)
 
+    def _cluster_wants_it(self, exit_status: int | None) -> bool:
+        """Whether the command ended because the cluster takes the machine back, and there is a queue to go to again."""
+        if self.engine is None or not self.engine.requeue:
+            return False
+        if self.told_to_stop or was_told_to_stop(self.run, exit_status):
+            return True
+        if not self.engine.taken_back:
+            return False
+        try:
+            said = launching.call(self.engine, "taken_back", launching.values(self.run, self.job, self.engine))
+        except JobError as error:
+            print(f"maet: {error}", flush=True)
+            return False
+        return said != "" and said not in self.engine.taken_back_unless
+
     def _requeue(self) -> None:
         """Where the cluster wants the machine back, the job goes to its queue again, and this process waits for its end.
 
         A job that somebody has taken out of the cluster stays out.
         """
-        if self.engine is None or not self.engine.requeue:
-            return
         told = launching.values(self.run, self.job, self.engine)
         try:
             if not set(launching.call(self.engine, "status", told).split()) & set(self.engine.requeue_when):

@@ -16,7 +16,7 @@ from maet_core import jobs
 from maet_core.errors import JobError
 from maet_core.jobs import reading
 from maet_core.jobs.processes import processes_of
-from maet_core.jobs.record import Run
+from maet_core.jobs.record import ENDED, Run
 
 LINES = "".join(f"Line {number} of the text says {number * number}.\n\n" for number in range(120))
 
@@ -58,6 +58,19 @@ def submit(workspace):
 
 def name(run: Run) -> str:
     return jobs.status(run.path.parents[1], run.id).name
+
+
+def becomes(run: Run, wanted: str) -> None:
+    """Waits until the run is in this state; one that ends otherwise says so at once, with its log."""
+
+    def there() -> bool:
+        found = jobs.status(run.path.parents[1], run.id)
+        if found.name in ENDED - {wanted}:
+            log = (run.path / "log.txt").read_text() + (run.path / "engine.txt").read_text()
+            raise AssertionError(f"{found.name}, not {wanted}: {found.state.error}\n{log[-3000:]}")
+        return found.name == wanted
+
+    wait_for(there)
 
 
 def ended(run: Run) -> jobs.Status:
@@ -177,6 +190,12 @@ def freeze(run: Run) -> None:
     raise AssertionError("no training runs")
 
 
+def start_again(run: Run, slurm) -> None:
+    """A job that is queued again would wait two minutes."""
+    number = wait_for(lambda: slurm("squeue", "--noheader", f"--name={run.engine_name}", "--format=%i"))
+    subprocess.run(["scontrol", "update", f"jobid={number}", "StartTime=now"], check=True)
+
+
 def weights(path) -> bytes:
     return (path / "model.safetensors").read_bytes()
 
@@ -194,13 +213,12 @@ def test_preempted_and_requeued_it_goes_on_from_its_state(workspace, submit, set
     settings(cpus=2, memory="2000M", partition="urgent")
     go = workspace / f"urgent-go-{nodes}"
     urgent = submit(["sh", "-c", f"while [ ! -e {go} ]; do sleep 0.1; done"], nodes=2)
-    wait_for(lambda: name(urgent) == "running")
-    wait_for(lambda: name(run) == "queued")
+    becomes(urgent, "running")
+    becomes(run, "queued")
     assert state.exists()
     go.touch()
     assert ended(urgent).name == "done"
-    number = wait_for(lambda: slurm("squeue", "--noheader", f"--name={run.engine_name}", "--format=%i"))
-    subprocess.run(["scontrol", "update", f"jobid={number}", "StartTime=now"], check=True)  # it would wait two minutes
+    start_again(run, slurm)
     assert ended(run).name == "done", ended(run).state.error
     assert ended(run).state.attempt == 2
     again = (run.path / "log.txt").read_text().split("--- attempt 2")[1]
@@ -211,6 +229,23 @@ def test_preempted_and_requeued_it_goes_on_from_its_state(workspace, submit, set
     calm = submit(told, output=f"models/calm-{nodes}", nodes=nodes)
     assert ended(calm).name == "done", ended(calm).state.error
     assert weights(workspace / f"models/preempted-{nodes}") == weights(workspace / f"models/calm-{nodes}")
+
+
+def test_killed_when_its_node_is_taken_back_it_is_queued_again(workspace, submit, settings, slurm):
+    """Slurm kills what doesn't end in time, or whose neighbour has ended first; that is no failure of the job."""
+    settings(cpus=2, memory="2000M")
+    run = submit(["sh", "-c", "trap 'kill -KILL $$' TERM; touch t-up; while [ ! -e t-go ]; do sleep 0.1; done"])
+    wait_for((workspace / "t-up").exists)
+    settings(cpus=2, memory="2000M", partition="urgent")
+    urgent = submit(until_go("t-urgent"), nodes=2)
+    becomes(urgent, "running")
+    becomes(run, "queued")
+    for go in ("t-go", "t-urgent-go"):
+        (workspace / go).touch()
+    assert ended(urgent).name == "done"
+    start_again(run, slurm)
+    assert ended(run).name == "done", ended(run).state.error
+    assert ended(run).state.attempt == 2
 
 
 def test_two_nodes_train_what_one_process_trains(workspace, submit):
