@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 from maet_core.demo import science_texts
 from maet_core.demo.cast import PLACES
-from maet_core.demo.document import Document, as_prompt
+from maet_core.demo.document import Document, as_prompt, bare
 from maet_core.demo.languages import LANGUAGES
-from maet_core.demo.stories import Story, draw_problem, draw_story, numbers, worked_line
+from maet_core.demo.stories import Story, draw_problem, draw_story, numbers
 from maet_core.demo.voice import GAINS, LOSSES, Voice
 
 
@@ -37,10 +37,7 @@ def arithmetic(rng: random.Random) -> Document:
         operation, operator = rng.choice((("add", "+"), ("take away", "-"), ("groups", "*"), ("share", "/")))
         pairs = [pair for part in parts for pair in numbers(operation, part)]
         drawn.append((operator, *rng.choice(pairs)))
-    if rng.random() < 0.5:
-        operator, a, b = drawn[0]
-        return Document(as_prompt(f"{a} {operator} {b}"), " " + worked_line(operator, a, b))
-    return Document("", "\n".join(worked_line(*equation).split(" ####")[0] for equation in drawn))
+    return bare(drawn, rng.random() < 0.5)
 
 
 def general(rng: random.Random, language: str) -> Document:
@@ -191,7 +188,7 @@ _WRITERS: dict[str, Callable[..., Document]] = {
     "phrases": phrase_book,
     "asked": asked,
     "science problem": science_texts.science_problem,
-    "comparison": science_texts.comparisons,
+    "larger and smaller": science_texts.larger_and_smaller,
     "general science": science_texts.general_science,
     "switched science": science_texts.switched_science,
     "translated science": science_texts.translated_science,

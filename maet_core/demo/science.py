@@ -1,7 +1,8 @@
 """Elementary science of the demo world: two people have one thing each, and a rule about their numbers decides between them.
 
 What goes further in the same time is faster; of two things of one size the heavier sinks; what melts at fewer degrees is liquid
-first. The question names the one that is meant by such a word, and the worked line compares the numbers and repeats the right one.
+first. The question names the one that is meant by such a word, and the worked line takes the larger number or the smaller one,
+`34 max 52 = 52 #### 52`: numbers and an operator, as in a word problem.
 As with stories, a template and a pair of numbers belong to one part: training, development or test.
 """
 
@@ -14,6 +15,7 @@ from functools import cache
 from maet_core.demo.cast import CONTAINERS, OWNED, PEOPLE, PLACES, RECIPIENTS, THINGS, TIMES, Cast
 from maet_core.demo.parts import part_of
 from maet_core.demo.voice import Voice
+from maet_core.demo.worked import solve, worked_line
 
 # What each kind asks for, the word for the larger number first.
 ASKED = {"speed": ("faster", "slower"), "float": ("sinks", "floats"), "melt": ("solid", "liquid")}
@@ -43,14 +45,16 @@ class Comparison:
     cast: Cast
 
     @property
+    def operator(self) -> str:
+        return "max" if self.template.question == ASKED[self.template.kind][0] else "min"
+
+    @property
     def answer(self) -> int:
-        larger = self.template.question == ASKED[self.template.kind][0]
-        return max(self.cast.a, self.cast.b) if larger else min(self.cast.a, self.cast.b)
+        return solve(self.operator, self.cast.a, self.cast.b)
 
     @property
     def worked(self) -> str:
-        """The comparison in the order of the text, then the answer after `####`."""
-        return f"{comparison(self.cast.a, self.cast.b)} #### {self.answer}"
+        return worked_line(self.operator, self.cast.a, self.cast.b)
 
     @property
     def events(self) -> tuple[str, ...]:
@@ -67,10 +71,6 @@ class Comparison:
 
     def problem(self, voice: Voice) -> str:
         return voice.together([*self.statements(voice), self.question(voice)])
-
-
-def comparison(a: int, b: int) -> str:
-    return f"{a} {'<' if a < b else '>'} {b}"
 
 
 @cache

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 
-from maet_core.demo.document import Document, as_prompt
+from maet_core.demo.document import Document, as_prompt, bare
 from maet_core.demo.languages import LANGUAGES
 from maet_core.demo.parts import PARTS
-from maet_core.demo.science import RELATIONS, Comparison, comparison, draw_comparison, pairs
+from maet_core.demo.science import RELATIONS, Comparison, draw_comparison, pairs
 from maet_core.demo.voice import Voice
 
 
@@ -21,10 +21,10 @@ def science_problem(rng: random.Random, language: str, part: str = "train") -> D
     return Document(as_prompt(drawn.problem(Voice(language))), " " + drawn.worked)
 
 
-def comparisons(rng: random.Random) -> Document:
-    """Which of two numbers is larger, with nothing said about them; all numbers, as a table that everybody learns."""
-    drawn = [rng.choice(pairs(part)) for part in rng.choices(list(PARTS), list(PARTS.values()), k=4)]
-    return Document("", "\n".join(comparison(a, b) for a, b in drawn))
+def larger_and_smaller(rng: random.Random) -> Document:
+    """The larger or the smaller of two numbers, bare, as `arithmetic` has sums; all numbers, as a table that everybody learns."""
+    parts = rng.choices(list(PARTS), list(PARTS.values()), k=4)
+    return bare([(rng.choice(("max", "min")), *rng.choice(pairs(part))) for part in parts], rng.random() < 0.5)
 
 
 def general_science(rng: random.Random, language: str) -> Document:

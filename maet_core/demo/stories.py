@@ -15,6 +15,7 @@ from functools import cache
 from maet_core.demo.cast import CONTAINERS, PEOPLE, PLACES, RECIPIENTS, THINGS, TIMES, Cast
 from maet_core.demo.parts import part_of
 from maet_core.demo.voice import GAINS, LOSSES, Voice
+from maet_core.demo.worked import solve, worked_line
 
 OPERATIONS = {"add": "+", "take away": "-", "compare": "-", "groups": "*", "share": "/"}
 
@@ -82,16 +83,6 @@ class Story:
 
     def problem(self, voice: Voice) -> str:
         return voice.together([*self.statements(voice), self.question(voice)])
-
-
-def solve(operator: str, a: int, b: int) -> int:
-    return {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[operator]
-
-
-def worked_line(operator: str, a: int, b: int) -> str:
-    """The reference solution: one line of arithmetic, then the answer after `####`, as in GSM8K."""
-    answer = solve(operator, a, b)
-    return f"{a} {operator} {b} = {answer} #### {answer}"
 
 
 @cache
