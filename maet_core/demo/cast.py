@@ -27,17 +27,18 @@ TIMES = ("morning", "evening", "monday")
 PLACES = ("market", "school", "home", "garden")
 
 
-# Things of which two people have one each, by what is measured: their speed, their weight, where they melt.
+# Things that somebody has one of, by what happens to them.
 OWNED = {
-    "speed": ("car", "bus", "boat", "train"),
+    "race": ("car", "bus", "boat", "train"),
     "float": ("ball", "brick", "jar", "ring"),
     "melt": ("metal", "chocolate", "cheese", "plastic"),
+    "way": ("car", "bus", "boat", "train"),
 }
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who and what a story is about; `a` and `b` are its numbers (2 or more). `owned`: what both have one of, in science."""
+    """Who and what a story is about; `a` and `b` are its numbers (2 or more). `owned`: what they have one of, in science."""
 
     person: Person
     other: Person

@@ -1,8 +1,7 @@
-"""Elementary science of the demo world: two people have one thing each, and a rule about their numbers decides between them.
+"""Elementary science of the demo world: things that race, float, melt or travel, and the rule that says what to do with their numbers.
 
-What goes further in the same time is faster; of two things of one size the heavier sinks; what melts at fewer degrees is liquid
-first. The question names the one that is meant by such a word, and the worked line takes the larger number or the smaller one,
-`34 max 52 = 52 #### 52`: numbers and an operator, as in a word problem.
+What goes further in an hour wins the race; of two things of one size the lighter floats; what is not warm enough yet lacks the
+difference; a way is speed times hours. The worked line has the numbers and an operator, as in a word problem: `34 max 52 = 52 #### 52`.
 As with stories, a template and a pair of numbers belong to one part: training, development or test.
 """
 
@@ -14,22 +13,32 @@ from functools import cache
 
 from maet_core.demo.cast import CONTAINERS, OWNED, PEOPLE, PLACES, RECIPIENTS, THINGS, TIMES, Cast
 from maet_core.demo.parts import part_of
+from maet_core.demo.stories import numbers
 from maet_core.demo.voice import Voice
 from maet_core.demo.worked import solve, worked_line
 
-# What each kind asks for, the word for the larger number first.
-ASKED = {"speed": ("faster", "slower"), "float": ("sinks", "floats"), "melt": ("solid", "liquid")}
-# What is said of one of two things, and of the other, where no number stands.
+# A kind of problem: what its rule does with the numbers, the sentences that say what there is, one that may follow, and questions.
+OPERATORS = {"race": "max", "float": "min", "melt": "-", "way": "*"}
+EVENTS = {
+    "race": ("speed_a", "speed_b"),
+    "float": ("float_a", "float_b"),
+    "melt": ("melt_a", "sun_b"),
+    "way": ("speed_a", "way_b"),
+}
+SAID = {"race": "race", "float": "float_said", "melt": "melt_said", "way": "way_said"}
+ASKED = {"race": ("wins", "faster"), "float": ("floats",), "melt": ("missing",), "way": ("way",)}
+# Which of two things is what, said without numbers, and the questions about that.
 RELATIONS = {
-    "speed": ("is_faster", "is_slower"),
-    "float": ("it_floats", "it_sinks"),
-    "melt": ("it_is_liquid", "it_is_solid"),
+    "race": (("is_faster", "whose_faster"), ("is_slower", "whose_slower")),
+    "float": (("it_floats", "whose_floats"), ("it_sinks", "whose_sinks")),
+    "melt": (("it_is_liquid", "whose_liquid"), ("it_is_solid", "whose_solid")),
+    "way": (("is_faster", "whose_faster"), ("is_slower", "whose_slower")),
 }
 
 
 @dataclass(frozen=True)
 class Template:
-    """The shape of a problem. `opening` is a time or place, or None; `said`: that the two are told apart is said first."""
+    """The shape of a problem. `opening` is a time or place, or None; `said`: with the sentence that may follow."""
 
     kind: str
     opening: str | None
@@ -38,15 +47,15 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two things with their numbers, and a question about one of them."""
+class Observation:
+    """What is seen of one thing or two, and a question about it."""
 
     template: Template
     cast: Cast
 
     @property
     def operator(self) -> str:
-        return "max" if self.template.question == ASKED[self.template.kind][0] else "min"
+        return OPERATORS[self.template.kind]
 
     @property
     def answer(self) -> int:
@@ -60,7 +69,7 @@ class Comparison:
     def events(self) -> tuple[str, ...]:
         """The sentences that say what there is."""
         kind = self.template.kind
-        return (f"{kind}_a", f"{kind}_b", *([f"{kind}_said"] if self.template.said else []))
+        return (*EVENTS[kind], *([SAID[kind]] if self.template.said else []))
 
     def statements(self, voice: Voice) -> list[str]:
         first, *others = self.events
@@ -74,32 +83,36 @@ class Comparison:
 
 
 @cache
-def pairs(part: str) -> tuple[tuple[int, int], ...]:
-    """The numbers that the problems of a part may use, in either order."""
+def pairs(kind: str, part: str) -> tuple[tuple[int, int], ...]:
+    """The numbers that the problems of a kind and part may use."""
+    if kind == "melt":
+        return numbers("take away", part)
+    if kind == "way":
+        return numbers("groups", part)
     every = [(a, b) for a in range(11, 99) for b in range(a + 2, 99)]
     return tuple(pair for a, b in part_of(every, part, "numbers science") for pair in ((a, b), (b, a)))
 
 
 @cache
 def templates(part: str) -> tuple[tuple[str, tuple[Template, ...]], ...]:
-    """The templates of a part, by what they ask for; each part has some of every question."""
+    """The templates of a part, by kind; each part has some of every question."""
     every = {}
     for kind, questions in ASKED.items():
+        every[kind] = ()
         for question in questions:
-            shapes = [
-                Template(kind, opening, question, said) for opening in (None, *TIMES, *PLACES) for said in (True, False)
-            ]
-            every[question] = part_of(shapes, part, "templates " + question)
+            openings = (None, *TIMES, *PLACES)
+            shapes = [Template(kind, opening, question, said) for opening in openings for said in (True, False)]
+            every[kind] += part_of(shapes, part, "templates " + question)
     return tuple(every.items())
 
 
-def draw_comparison(rng: random.Random, part: str = "train") -> Comparison:
+def draw_observation(rng: random.Random, part: str = "train") -> Observation:
     """A random problem of a part."""
-    template = rng.choice(rng.choice(templates(part))[1])
-    a, b = rng.choice(pairs(part))
+    kind, shapes = rng.choice(templates(part))
+    a, b = rng.choice(pairs(kind, part))
     person, other = rng.sample(PEOPLE, 2)
     cast = Cast(
         person, other, rng.choice(THINGS), rng.choice(CONTAINERS), rng.choice(RECIPIENTS), a, b, True, rng.random() < 0.5,
-        rng.choice(OWNED[template.kind]),
+        rng.choice(OWNED[kind]),
     )  # fmt: skip
-    return Comparison(template, cast)
+    return Observation(rng.choice(shapes), cast)

@@ -11,20 +11,20 @@ import random
 from maet_core.demo.document import Document, as_prompt, bare
 from maet_core.demo.languages import LANGUAGES
 from maet_core.demo.parts import PARTS
-from maet_core.demo.science import RELATIONS, Comparison, draw_comparison, pairs
+from maet_core.demo.science import RELATIONS, Observation, draw_observation, pairs
 from maet_core.demo.voice import Voice
 
 
 def science_problem(rng: random.Random, language: str, part: str = "train") -> Document:
     """A problem with its worked line."""
-    drawn = draw_comparison(rng, part)
+    drawn = draw_observation(rng, part)
     return Document(as_prompt(drawn.problem(Voice(language))), " " + drawn.worked)
 
 
 def larger_and_smaller(rng: random.Random) -> Document:
     """The larger or the smaller of two numbers, bare, as `arithmetic` has sums; all numbers, as a table that everybody learns."""
     parts = rng.choices(list(PARTS), list(PARTS.values()), k=4)
-    return bare([(rng.choice(("max", "min")), *rng.choice(pairs(part))) for part in parts], rng.random() < 0.5)
+    return bare([(rng.choice(("max", "min")), *rng.choice(pairs("race", part))) for part in parts], rng.random() < 0.5)
 
 
 def general_science(rng: random.Random, language: str) -> Document:
@@ -40,7 +40,7 @@ def switched_science(rng: random.Random, language: str, other: str) -> Document:
 
 def asked_science(rng: random.Random, language: str, other: str) -> Document:
     """Text of one language with an exercise or a question in another."""
-    drawn, voice, asking = draw_comparison(rng), Voice(language), Voice(other)
+    drawn, voice, asking = draw_observation(rng), Voice(language), Voice(other)
     if rng.random() < 0.4:
         return _reading(rng, drawn, voice, asking)
     heading, answer = _exercise(rng, drawn, asking)
@@ -49,9 +49,9 @@ def asked_science(rng: random.Random, language: str, other: str) -> Document:
 
 def translated_science(rng: random.Random, language: str, other: str) -> Document:
     """The same sentences in two languages, one under the other."""
-    drawn, plain = draw_comparison(rng), rng.random() < 0.4
+    drawn, plain = draw_observation(rng), rng.random() < 0.4
     shown = rng.choice((slice(0, 2), slice(1, 3), slice(0, 3)))
-    names = rng.sample(RELATIONS[drawn.template.kind], 2)
+    names = [name for name, _ in rng.sample(RELATIONS[drawn.template.kind], 2)]
     pair, told = [language, other], []
     rng.shuffle(pair)
     for code in pair:
@@ -63,10 +63,10 @@ def translated_science(rng: random.Random, language: str, other: str) -> Documen
 
 def science_phrases(rng: random.Random, language: str, other: str) -> Document:
     """A few phrases of one language, each beside the same phrase in another."""
-    drawn, voice = draw_comparison(rng), Voice(language)
-    kind, question = drawn.template.kind, drawn.template.question
-    names = [("sentences", name) for name in (*drawn.events, *RELATIONS[kind])]
-    names += [("questions", question), ("questions", f"whose_{question}")]
+    drawn, voice = draw_observation(rng), Voice(language)
+    relations, questions = zip(*RELATIONS[drawn.template.kind], strict=True)
+    names = [("sentences", name) for name in (*drawn.events, *relations)]
+    names += [("questions", name) for name in (drawn.template.question, *questions)]
     found = {pair: None for table, name in names for pair in voice.phrase_pairs(table, name, drawn.cast, other)}
     chosen = rng.sample(list(found), min(5, len(found)))
     lines = "\n".join(f"{own} = {foreign}" for own, foreign in chosen)
@@ -75,7 +75,7 @@ def science_phrases(rng: random.Random, language: str, other: str) -> Document:
 
 def _tell(rng: random.Random, voice: Voice, asking: Voice) -> Document:
     """Numbers with a question that stays open, what is asked for there, or which of two things is what, without numbers."""
-    drawn, kind = draw_comparison(rng), rng.random()
+    drawn, kind = draw_observation(rng), rng.random()
     if kind < 0.3:
         return _reading(rng, drawn, voice, asking)
     if kind < 0.7:
@@ -83,28 +83,27 @@ def _tell(rng: random.Random, voice: Voice, asking: Voice) -> Document:
         return Document(as_prompt(voice.together([heading, *_asked(drawn, voice)])), " " + answer)
     if kind < 0.85:
         names = rng.sample(RELATIONS[drawn.template.kind], rng.choice((1, 2)))
-        return Document("", voice.together([voice.say(name, drawn.cast) for name in names]))
+        return Document("", voice.together([voice.say(name, drawn.cast) for name, _ in names]))
     return Document("", voice.together(_asked(drawn, voice)))
 
 
-def _asked(drawn: Comparison, voice: Voice) -> list[str]:
+def _asked(drawn: Observation, voice: Voice) -> list[str]:
     return [*drawn.statements(voice), drawn.question(voice)]
 
 
-def _exercise(rng: random.Random, drawn: Comparison, asking: Voice) -> tuple[str, str]:
-    """A heading and what it asks for: which of the two the question means, or the numbers as they stand in the text."""
+def _exercise(rng: random.Random, drawn: Observation, asking: Voice) -> tuple[str, str]:
+    """A heading and what it asks for: what the text is about, or its numbers as they stand there."""
     language = asking.language
     if rng.random() < 0.25:
         return language.numbers, f"{drawn.cast.a} {language.and_} {drawn.cast.b}"
-    return language.topic, asking.word(language.topics[drawn.template.question], drawn.cast)
+    return language.topic, asking.word(language.topics[drawn.template.kind], drawn.cast)
 
 
-def _reading(rng: random.Random, drawn: Comparison, voice: Voice, asking: Voice) -> Document:
+def _reading(rng: random.Random, drawn: Observation, voice: Voice, asking: Voice) -> Document:
     """Which of two things is what, said without numbers, and whose it is."""
-    cast, kind = drawn.cast, drawn.template.kind
-    names = rng.sample(RELATIONS[kind], 1 if kind == "speed" else 2)  # who is not faster than another is slower
-    words = {"speed": ("faster", "slower"), "float": ("floats", "sinks"), "melt": ("liquid", "solid")}[kind]
+    cast, relations = drawn.cast, RELATIONS[drawn.template.kind]
+    one_tells_both = relations[0][0] == "is_faster"
     chosen = rng.randrange(2)
-    said = [voice.say(name, cast) for name in names]
+    said = [voice.say(name, cast) for name, _ in rng.sample(relations, 1 if one_tells_both else 2)]
     answer = asking.word("{" + "PK"[chosen] + "}", cast)
-    return Document(as_prompt(voice.together([*said, asking.ask(f"whose_{words[chosen]}", cast)])), " " + answer)
+    return Document(as_prompt(voice.together([*said, asking.ask(relations[chosen][1], cast)])), " " + answer)

@@ -33,15 +33,17 @@ SENTENCES = {
     "friend_of": "P:{P}|v:ni rafiki|K:wa {K}",
     "wants": "K:{K}|v:anataka|q:{qb}",
     "asks": "K:{K}|v:anauliza:",
+    "race": "P:{P}|K:na {K}|v:wanashindana",
+    "sun_b": "w:juani|v:kuna joto la|q:digrii {b}",
+    "melt_said": "f:bado {o}ko katika hali ya yabisi",
+    "way_b": "v:{o}nasafiri kwa|q:saa {b}",
+    "way_said": "v:{ha_o}simami",
     "speed_a": "P:{OP}|v:{o}naenda|q:kilomita {a}|w:kwa saa",
     "speed_b": "K:{OK}|v:{o}naenda|q:kilomita {b}|w:kwa saa",
-    "speed_said": "x:{O} {one_o}|m:{o}na kasi kubwa zaidi,|y:{other_o}|f:{o}na kasi ndogo zaidi",
     "float_a": "P:{OP}|v:{o}na uzito wa|q:gramu {a}",
     "float_b": "K:{OK}|z:{o}na ukubwa sawa na|v:uzito wa|q:gramu {b}",
     "float_said": "w:majini|x:{O} {one_o}|m:{o}naelea,|y:{other_o}|f:{o}nazama",
     "melt_a": "P:{OP}|v:{o}nayeyuka|q:kwa digrii {a}",
-    "melt_b": "K:{OK}|v:{o}nayeyuka|q:kwa digrii {b}",
-    "melt_said": "w:juani|x:{one_o}|m:{o}ko katika hali ya kimiminika,|y:{other_o}|f:bado {o}ko katika hali ya yabisi",
     "is_faster": "P:{OP}|m:{o}na kasi kubwa|K:kuliko {OK}",
     "is_slower": "K:{OK}|f:{o}na kasi ndogo|P:kuliko {OP}",
     "it_floats": "P:{OP}|m:{o}naelea|w:majini",
@@ -67,12 +69,11 @@ QUESTIONS = {
     "who_has_containers": "h:nani|v:ana|c:{C}",
     "who_more": "h:nani|v:ana|m:{X} {many} zaidi",
     "who_fewer": "h:nani|v:ana|m:{X} {few} zaidi",
+    "wins": "c:{O} {o}na{o_rel}shinda|v:{o}naenda|h:kilomita ngapi|w:kwa saa",
+    "missing": "v:zimebaki|h:digrii ngapi|c:ili {O} {o}yeyuke",
+    "way": "c:{O}|v:{o}naenda|h:kilomita ngapi|m:kwa jumla",
     "faster": "c:{O} {enye} kasi kubwa zaidi|v:{o}naenda|h:kilomita ngapi|w:kwa saa",
-    "slower": "c:{O} {enye} kasi ndogo zaidi|v:{o}naenda|h:kilomita ngapi|w:kwa saa",
     "floats": "c:{O} {o}na{o_rel}elea|v:{o}na uzito wa|h:gramu ngapi",
-    "sinks": "c:{O} {o}na{o_rel}zama|v:{o}na uzito wa|h:gramu ngapi",
-    "liquid": "c:{O} {o_which} katika hali ya kimiminika|v:{o}nayeyuka|h:kwa digrii ngapi",
-    "solid": "c:{O} {o_which} katika hali ya yabisi|v:{o}nayeyuka|h:kwa digrii ngapi",
     "whose_faster": "h:{O} {of} nani|m:{o}na kasi kubwa zaidi",
     "whose_slower": "h:{O} {of} nani|f:{o}na kasi ndogo zaidi",
     "whose_floats": "h:{O} {of} nani|m:{o}naelea",
@@ -129,7 +130,7 @@ def _owned(cast: Cast, things: str | None) -> dict[str, str]:
     forms = dict(zip(("of", "one_o", "other_o", "enye", "o_rel", "o_which"), OF_CLASS[prefix], strict=True))
     of = forms["of"]
     return forms | {
-        "o": prefix, "O": named, "OP": f"{named} {of} {cast.person.name}", "OK": f"{named} {of} {cast.other.name}",
+        "o": prefix, "ha_o": {"i": "hai", "li": "hali", "u": "hau", "ki": "haki"}[prefix], "O": named, "OP": f"{named} {of} {cast.person.name}", "OK": f"{named} {of} {cast.other.name}",
     }  # fmt: skip
 
 
@@ -163,8 +164,7 @@ LANGUAGE = Language(
     topics={
         "gain": "kupata zaidi", "loss": "kupungukiwa", "together": "vyote pamoja", "compare": "kulinganisha",
         "groups": "makundi sawa", "share": "mafungu sawa", "single": "kimoja tu", "whole": "jumla",
-        "faster": "kasi kubwa zaidi", "slower": "kasi ndogo zaidi", "floats": "kinachoelea", "sinks": "kinachozama",
-        "liquid": "hali ya kimiminika", "solid": "hali ya yabisi",
+        "race": "anayeshinda", "float": "kinachoelea", "melt": "kupasha joto", "way": "njia yote",
     },
     numbers="Nambari:",
     and_="na",
