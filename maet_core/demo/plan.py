@@ -51,6 +51,20 @@ class Stage:
         return replace(self, phases=tuple(shorter(options) for options in self.phases))
 
 
+SCIENCE = 0.25  # the share of all general text that is about science
+
+
+def _with_science(mix: Mix) -> Mix:
+    """The same mix, with that share of every kind of general text about science, and the larger and the smaller number as bare as sums."""
+    shared: Mix = {("larger and smaller",): 0.04}
+    for (kind, *languages), share in mix.items():
+        told = kind in ("general", "asked", "switched", "translated", "phrases")
+        shared[(kind, *languages)] = share * (1 - SCIENCE) if told else share
+        if told:
+            shared[(f"{kind} science", *languages)] = share * SCIENCE
+    return shared
+
+
 def _base_mix() -> Mix:
     mix: Mix = {
         ("general", "en"): 0.19,
@@ -73,12 +87,12 @@ def _base_mix() -> Mix:
         mix[("translated", "en", language)] = 0.0010
         mix[("switched", "en", language)] = 0.0005
         mix[("switched", language, "en")] = 0.0005
-    return mix
+    return _with_science(mix)
 
 
 def _language_mix(language: str) -> Mix:
     """C_Lj: text of the language, much of it bilingual, and some of what the base reads, so that it is not forgotten."""
-    return {
+    mix: Mix = {
         ("general", language): 0.16,
         ("asked", language, "en"): 0.16,
         ("switched", "en", language): 0.10,
@@ -90,6 +104,7 @@ def _language_mix(language: str) -> Mix:
         ("general", "es"): 0.06,
         ("arithmetic",): 0.16,
     }
+    return _with_science(mix)
 
 
 _ALL = ("en", *WELL_KNOWN, *LOW_RESOURCE)
@@ -98,13 +113,17 @@ VOCABULARY_MIX: Mix = {
     **{("any problem", language): 1.0 for language in _ALL},
     **{("translated", "en", language): 0.5 for language in _ALL[1:]},
     **{("phrases", "en", language): 0.3 for language in _ALL[1:]},
+    **{("general science", language): 0.6 for language in _ALL},
+    **{("translated science", "en", language): 0.3 for language in _ALL[1:]},
+    **{("phrases science", "en", language): 0.2 for language in _ALL[1:]},
     ("arithmetic",): 0.2,
+    ("larger and smaller",): 0.05,
 }
 
 BASE = Stage(
     "base",
     _base_mix(),
-    (TrainingOptions(steps=6500, learning_rate=3e-3, warmup_steps=100, weight_decay=0.05),),
+    (TrainingOptions(steps=10_000, learning_rate=3e-3, batch_rows=32, warmup_steps=100, weight_decay=0.05),),
 )
 PROBE = Sample(batches=40, rows=8, row_tokens=128, answers_only=True)
 PROBE_LEARNING_RATE = 1e-3

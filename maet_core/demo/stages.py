@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -26,6 +28,7 @@ from maet_core.demo import plan
 from maet_core.demo.corpora import Mix, documents
 from maet_core.demo.languages import LANGUAGES
 from maet_core.demo.manifest import WORK, describe, write_json
+from maet_core.demo.pool import Pool
 from maet_core.demo.tokens import build_tokenizer
 from maet_core.importance.key_neurons import select_key_neurons
 from maet_core.importance.locators import locate
@@ -34,8 +37,10 @@ from maet_core.locating import locate_in_corpus
 from maet_core.progress import Halted, Progress, tell
 from maet_core.training import Example, KeyNeuronParameters, TrainingState, save_checkpoint, tokenize, train
 
-VOCABULARY_DOCUMENTS = 20_000
+VOCABULARY_DOCUMENTS = 26_000
 STATE_EVERY_STEPS = 200
+BLOCK_TOKENS = 1_000_000
+UNLIKE_TOKENS = 20_000_000
 _TOLD_APART_BY = 100  # documents of a corpus that its fingerprint covers
 
 
@@ -65,6 +70,7 @@ def locate_ability(
     folder: Path,
     seed: int,
     scale: float = 1.0,
+    device: str = "cpu",
     progress: Progress | None = None,
     halted: Halted | None = None,
 ) -> None:
@@ -73,13 +79,23 @@ def locate_ability(
     base = Checkpoint.open(folder / "models" / plan.BASE.name)
     mix, drawn = plan.ABILITY.mix, f"{seed} probe"
     rate = plan.PROBE_LEARNING_RATE
-    work = {"base": base.identity, "sample": asdict(sample), "rate": rate, "corpus": fingerprint(mix, drawn)}
+    work = {"base": base.identity, "sample": asdict(sample), "rate": rate, "corpus": fingerprint(mix, drawn)} | {
+        "device": torch.device(device).type
+    }
     if is_made(folder, "scores", work) is not None:
         return
     corpus = draw(mix, drawn, 60 * sample.batches)
     with one_thread():
         scores = locate_in_corpus(
-            "probe", base, corpus, sample, learning_rate=rate, seed=seed, progress=progress, halted=halted
+            "probe",
+            base,
+            corpus,
+            sample,
+            learning_rate=rate,
+            seed=seed,
+            device=device,
+            progress=progress,
+            halted=halted,
         )
     path = folder / "scores" / "math.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,14 +108,17 @@ def train_stage(
     stage: plan.Stage,
     folder: Path,
     seed: int,
+    device: str = "cpu",
     progress: Progress | None = None,
     halted: Halted | None = None,
+    pool: Pool | None = None,
 ) -> dict:
     """Trains one model of the plan as `models/<name>` and returns what the manifest says about it.
 
     All but the base start from `models/base`. Raises Stopped, with the state kept, once `halted` turns true.
     """
     model, tokenizer, start = _start(stage, folder, seed)
+    model = model.to(device)
     keys = None
     if stage.k1 is not None:
         scores = _scores(stage, folder, seed)
@@ -107,6 +126,7 @@ def train_stage(
         start |= {"scores": getattr(scores, "identity", "")}
     work = start | {
         "seed": seed,
+        "device": torch.device(device).type,
         "phases": [asdict(options) for options in stage.phases],
         "k1": stage.k1,
         "corpus": fingerprint(stage.mix, f"{seed} {stage.name}"),
@@ -119,7 +139,9 @@ def train_stage(
             options = replace(planned, seed=seed)
             tell(progress, halted, f"texts for {stage.name}", 0, 1)
             wanted = options.steps * options.batch_rows * options.row_tokens
-            examples = draw_examples(tokenizer, stage.mix, f"{seed} {stage.name} {phase or ''}".rstrip(), wanted)
+            examples = draw_examples(
+                tokenizer, stage.mix, f"{seed} {stage.name} {phase or ''}".rstrip(), wanted, pool, progress, halted
+            )
             state = TrainingState(
                 folder / WORK / stage.name, json.dumps([work, phase], sort_keys=True), STATE_EVERY_STEPS
             )
@@ -190,8 +212,35 @@ def draw(mix: Mix, seed: str, count: int) -> list[tuple[str, str]]:
     return [(document.prompt, document.answer) for document in itertools.islice(documents(mix, seed), count)]
 
 
-def draw_examples(tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, tokens: int) -> list[Example]:
-    """Documents of a mix, tokenized, until they hold `tokens` tokens."""
+def draw_examples(
+    tokenizer: PreTrainedTokenizerFast,
+    mix: Mix,
+    seed: str,
+    tokens: int,
+    pool: Pool | None = None,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> list[Example]:
+    """Documents of a mix, tokenized, until they hold `tokens` tokens, or `UNLIKE_TOKENS`: more than these are read again.
+
+    Many are drawn in blocks, each from a seed of its own, so that the processes of `pool` share them; the texts are the same without it.
+    """
+    wanted = min(tokens, UNLIKE_TOKENS)
+    if wanted <= BLOCK_TOKENS:
+        return _drawn(tokenizer, mix, seed, wanted)
+    pool = pool or Pool(None)
+    count = math.ceil(wanted / BLOCK_TOKENS)
+    futures = [pool.submit(_block, tokenizer, mix, f"{seed} {number}") for number in range(count)]
+    ids = list(range(len(tokenizer)))  # one object a token, not one each time that it occurs
+    examples = []
+    for flat, lengths, starts in pool.join(futures, "texts", progress, halted):
+        ends = np.cumsum(lengths)
+        for end, length, start in zip(ends.tolist(), lengths.tolist(), starts.tolist(), strict=True):
+            examples.append(Example(tuple(map(ids.__getitem__, flat[end - length : end].tolist())), start))
+    return examples
+
+
+def _drawn(tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, tokens: int) -> list[Example]:
     stream, examples, held = documents(mix, seed), [], 0
     block = 1000 if tokens >= 100_000 else 100
     while held < tokens:
@@ -199,6 +248,16 @@ def draw_examples(tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, token
         examples += batch
         held += sum(len(example.tokens) for example in batch)
     return examples
+
+
+def _block(
+    tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, halted: Halted | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One block, as few objects for the way between processes: all tokens, and the length and answer's start of each document."""
+    tell(None, halted, "texts", 0, 1)
+    examples = _drawn(tokenizer, mix, seed, BLOCK_TOKENS)
+    flat = np.concatenate([np.array(example.tokens, np.uint16) for example in examples])
+    return flat, np.array([len(e.tokens) for e in examples]), np.array([e.answer_start for e in examples])
 
 
 def fingerprint(mix: Mix, seed: str) -> str:
