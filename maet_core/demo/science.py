@@ -54,6 +54,11 @@ class Observation:
     cast: Cast
 
     @property
+    def operation(self) -> str:
+        """What kind of problem it is: its rule."""
+        return self.template.kind
+
+    @property
     def operator(self) -> str:
         return OPERATORS[self.template.kind]
 

@@ -67,6 +67,7 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 
 
 def locate_ability(
+    ability: str,
     folder: Path,
     seed: int,
     scale: float = 1.0,
@@ -74,15 +75,15 @@ def locate_ability(
     progress: Progress | None = None,
     halted: Halted | None = None,
 ) -> None:
-    """Step 1 of the method: scores of all neurons by a short probe training on a sample of the ability corpus."""
+    """Step 1 of the method: scores of all neurons by a short probe training on a sample of the ability's corpus."""
     sample = replace(plan.PROBE, batches=max(2, round(plan.PROBE.batches * min(1.0, scale))))
     base = Checkpoint.open(folder / "models" / plan.BASE.name)
-    mix, drawn = plan.ABILITY.mix, f"{seed} probe"
+    mix, drawn = plan.ABILITIES[ability], f"{seed} probe {ability}"
     rate = plan.PROBE_LEARNING_RATE
     work = {"base": base.identity, "sample": asdict(sample), "rate": rate, "corpus": fingerprint(mix, drawn)} | {
         "device": torch.device(device).type
     }
-    if is_made(folder, "scores", work) is not None:
+    if is_made(folder, f"scores-{ability}", work) is not None:
         return
     corpus = draw(mix, drawn, 60 * sample.batches)
     with one_thread():
@@ -97,11 +98,11 @@ def locate_ability(
             progress=progress,
             halted=halted,
         )
-    path = folder / "scores" / "math.safetensors"
+    path = folder / "scores" / f"{ability}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     save_scores(scores, path)
-    note_made(folder, "scores", work, {})
+    note_made(folder, f"scores-{ability}", work, {})
 
 
 def train_stage(
@@ -188,7 +189,7 @@ def _scores(stage: plan.Stage, folder: Path, seed: int) -> Scores:
     base = Checkpoint.open(folder / "models" / plan.BASE.name)
     if stage.name.endswith("-random"):
         return locate("random", base, seed=seed)
-    return SavedScores(folder / "scores" / "math.safetensors", base)
+    return SavedScores(folder / "scores" / f"{stage.ability}.safetensors", base)
 
 
 def _config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:

@@ -52,6 +52,10 @@ class Story:
     cast: Cast
 
     @property
+    def operation(self) -> str:
+        return self.template.operation
+
+    @property
     def operands(self) -> tuple[int, int]:
         """The numbers as the worked line has them: in the order of the text, but the larger first to compare."""
         turned = self.template.swapped and self.template.kind == "together"
