@@ -90,7 +90,7 @@ def merge_table(
     total = tl.zeros([STEP], tl.float32)
     for k in tl.static_range(ADDENDS):
         coefficient = tl.load(coefficients + launched * ADDENDS + k)
-        wanted = read & (coefficient != 0)
+        wanted = read & (tl.broadcast_to(coefficient, [STEP]) != 0)
         change = _at(tl.load(row + _FIRST + k), source, wanted, (KINDS >> (4 * k)) & 3, 16)
         if ((KINDS >> (4 * k)) & 4) == 0:
             change = change - base
