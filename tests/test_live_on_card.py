@@ -76,7 +76,9 @@ def open_live(folder, recipe, device, host_bytes=1 << 40, card_bytes=1 << 40):
 
 
 def bits(tensor):
-    return tensor.detach().cpu().contiguous().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
+    return (
+        tensor.detach().cpu().contiguous().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
+    )
 
 
 def assert_same_weights(live, folder, tmp_path):

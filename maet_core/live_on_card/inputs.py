@@ -80,7 +80,9 @@ class Inputs:
             if target is None:
                 target = _memory(numel, values.dtype, device, on_card)
                 finite = torch.ones((), dtype=torch.bool, device=target.device)
-            if staging is not None and values.data_ptr() != staging.data_ptr():  # it lies in mapped memory: through pinned memory
+            if (
+                staging is not None and values.data_ptr() != staging.data_ptr()
+            ):  # it lies in mapped memory: through pinned memory
                 pinned = staging[: values.nbytes].view(values.dtype)
                 pinned.copy_(values)
                 values = pinned
@@ -120,7 +122,11 @@ def room_on(device: torch.device) -> int:
 
 
 def _in_torch(values: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16) if values.dtype == np.uint16 else torch.from_numpy(values)
+    return (
+        torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+        if values.dtype == np.uint16
+        else torch.from_numpy(values)
+    )
 
 
 def _memory(numel: int, dtype: torch.dtype, device: torch.device, on_card: bool) -> torch.Tensor:

@@ -132,7 +132,9 @@ class _Launch:
 
 def _places(job: Job) -> tuple[int, ...]:
     places = job.places
-    indices = (places.indices.data_ptr(), job.size, places.indices.numel(), places.width) if places else (0, job.size, 0, 0)
+    indices = (
+        (places.indices.data_ptr(), job.size, places.indices.numel(), places.width) if places else (0, job.size, 0, 0)
+    )
     return job.out.data_ptr(), job.base.data_ptr(), *indices
 
 

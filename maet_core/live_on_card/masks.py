@@ -12,9 +12,7 @@ from maet_core.live_on_card.jobs import packed
 _STEP = 1 << 24  # a multiple of 8
 
 
-def mask_of(
-    name: str, keys: KeyNeurons, device: torch.device, held: dict[tuple[Part, str], Held]
-) -> torch.Tensor:
+def mask_of(name: str, keys: KeyNeurons, device: torch.device, held: dict[tuple[Part, str], Held]) -> torch.Tensor:
     """As `jobs.Term` has it. What the card can find out by itself it does: units are spread, magnitudes compared with their limit."""
     info = keys.scores.base.tensors[name]
     mask = torch.zeros(-(-info.numel // 8), dtype=torch.uint8, device=device)

@@ -67,7 +67,11 @@ class Slicer:
         if places is None:
             indices, kind, width = _positions(self._mask(name, keys), out.numel()), "positions", 1
         else:
-            indices, kind, width = torch.from_numpy(places.indices.view(np.int32)).to(out.device), places.kind, places.width
+            indices, kind, width = (
+                torch.from_numpy(places.indices.view(np.int32)).to(out.device),
+                places.kind,
+                places.width,
+            )
         there = Places(kind, indices, width, True)
         base = _gathered(held[0].values, there, size)
         terms = []

@@ -44,7 +44,9 @@ class Streamer:
             event = torch.cuda.Event() if self._cuda else None
             if event is not None:
                 event.record()
-        return replace(job, out=job.out[start:stop], base=base, terms=tuple(terms), size=stop - start, on_card=True), event
+        return replace(
+            job, out=job.out[start:stop], base=base, terms=tuple(terms), size=stop - start, on_card=True
+        ), event
 
     def _here(self, values: torch.Tensor, slot: int, k: int) -> torch.Tensor:
         if values.device == self.device and self._cuda:

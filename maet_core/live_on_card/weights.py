@@ -144,8 +144,7 @@ class CardWeights:
             self._slicer.give_back(part for part in self._slices.values() if part is not None)
         self._key_neurons = key_neurons
         self._rows = {
-            name: rows_of(sources, name) if sources.precision(name) == np.float32 else None
-            for name in self._parameters
+            name: rows_of(sources, name) if sources.precision(name) == np.float32 else None for name in self._parameters
         }
         self._masks: dict[tuple[str, KeyNeurons], torch.Tensor] = {}
         self._slices: dict[tuple[str, KeyNeurons], Job | None] = {}
