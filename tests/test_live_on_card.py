@@ -8,13 +8,11 @@ import importlib.util
 import os
 import random
 
-import numpy as np
 import pytest
 import torch
 import transformers
-from models import add_tokenizer, make_family, random_tensors, save_adapter, sibling, skeleton, write_model
+from models import add_tokenizer, make_family
 
-from maet_core.errors import CheckpointError, InputError
 from maet_core.live import LiveModel
 from maet_core.merging import merge
 from maet_core.recipe import Recipe

@@ -76,16 +76,15 @@ class Inputs:
         for start in range(0, numel, max(1, step)):
             stop = min(start + step, numel)
             staging = self._staging(device) if on_card and stop - start <= _STEP else None
-            values = _in_torch(self._values(part, name, start, stop, staging))
+            found = self._values(part, name, start, stop, staging)
+            if staging is not None and found.ctypes.data != staging.data_ptr():  # mapped memory: through pinned memory
+                there = staging.numpy()[: found.nbytes].view(found.dtype)
+                there[:] = found
+                found = there
+            values = _in_torch(found if found.flags.writeable else found.copy())
             if target is None:
                 target = _memory(numel, values.dtype, device, on_card)
                 finite = torch.ones((), dtype=torch.bool, device=target.device)
-            if (
-                staging is not None and values.data_ptr() != staging.data_ptr()
-            ):  # it lies in mapped memory: through pinned memory
-                pinned = staging[: values.nbytes].view(values.dtype)
-                pinned.copy_(values)
-                values = pinned
             here = target[start:stop]
             here.copy_(values, non_blocking=staging is not None)
             finite &= torch.isfinite(here).all()

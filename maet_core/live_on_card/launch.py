@@ -28,7 +28,6 @@ class ByKernel:
 
     def __init__(self, device: torch.device):
         self.device = device
-        self._tables: dict[int, tuple[Job, Hashable, np.ndarray]] = {}
         self._sent: dict[tuple[int, ...], list[_Launch]] = {}
 
     def forget(self) -> None:
