@@ -125,7 +125,7 @@ VOCABULARY_MIX: Mix = {
 BASE = Stage(
     "base",
     _base_mix(),
-    (TrainingOptions(steps=10_000, learning_rate=3e-3, batch_rows=32, warmup_steps=100, weight_decay=0.05),),
+    (TrainingOptions(steps=6000, learning_rate=3e-3, batch_rows=32, warmup_steps=100, weight_decay=0.05),),
 )
 PROBE = Sample(batches=40, rows=8, row_tokens=128, answers_only=True)
 PROBE_LEARNING_RATE = 1e-3

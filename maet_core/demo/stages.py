@@ -39,6 +39,7 @@ from maet_core.training import Example, KeyNeuronParameters, TrainingState, save
 
 VOCABULARY_DOCUMENTS = 26_000
 STATE_EVERY_STEPS = 200
+BASE_THREADS = 2  # nothing else trains meanwhile
 BLOCK_TOKENS = 1_000_000
 UNLIKE_TOKENS = 20_000_000
 _TOLD_APART_BY = 100  # documents of a corpus that its fingerprint covers
@@ -86,7 +87,7 @@ def locate_ability(
     if is_made(folder, f"scores-{ability}", work) is not None:
         return
     corpus = draw(mix, drawn, 60 * sample.batches)
-    with one_thread():
+    with threads(1):
         scores = locate_in_corpus(
             "probe",
             base,
@@ -135,7 +136,7 @@ def train_stage(
     if (told := is_made(folder, stage.name, work)) is not None:
         return told
     reports = []
-    with one_thread():
+    with threads(BASE_THREADS if stage.name == plan.BASE.name else 1):
         for phase, planned in enumerate(stage.phases):
             options = replace(planned, seed=seed)
             tell(progress, halted, f"texts for {stage.name}", 0, 1)
@@ -198,10 +199,10 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums depend on the number of threads, so a build has one wherever it runs; what runs at once are processes."""
+def threads(count: int) -> Iterator[None]:
+    """Sums depend on the number of threads, so a stage has the same wherever it runs; what runs at once are processes."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
