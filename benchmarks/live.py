@@ -224,9 +224,6 @@ def section(folder: Path, shape: str, runs: int) -> tuple[list[str], dict]:
         "",
         first,
         "",
-        "No figures of a CUDA card exist: none was at hand. There the live model keeps its inputs in host memory, computes on the "
-        "processor and copies what changed to the card.",
-        "",
     ]
     return text, results
 

@@ -1,6 +1,7 @@
 """All benchmarks; writes docs/performance.md and docs/performance.json.
 
     python benchmarks/run.py --folder FOLDER                     # the checkpoints lie or are made there: 13 GB for 1B
+    python benchmarks/run.py --folder FOLDER --only "live on a card"   # with a CUDA card: 48 GB for 8B
     python benchmarks/run.py --folder FOLDER --peer-shape 1B --peers bfloat16 float32
 
 mergekit needs 15 GB of memory at 1B, so it is compared at a smaller shape unless told otherwise. Locating has a page of its own:
@@ -18,9 +19,10 @@ from pathlib import Path
 
 import live
 import merge
+import torch
 from checkpoints import SHAPES
 
-PARTS = ("merge", "live", "beside mergekit", "comparators", "large comparators")
+PARTS = ("merge", "live", "live on a card", "beside mergekit", "comparators", "large comparators")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -44,6 +46,9 @@ def main() -> None:
         "--large-peers", nargs="*", default=[], choices=merge.COMPARATORS, help="mergekit's, at --merge-shape"
     )
     parser.add_argument("--live-shape", choices=SHAPES, default="0.25B")
+    parser.add_argument(
+        "--card-shape", choices=SHAPES, default="8B", help="for the part on a CUDA card: 48 GB of files"
+    )
     parser.add_argument("--peer-shape", choices=SHAPES, default="0.25B")
     parser.add_argument("--peer-runs", type=int, default=1)
     parser.add_argument("--runs", type=int, default=3)
@@ -53,13 +58,14 @@ def main() -> None:
         "--peers", nargs="*", default=["bfloat16"], choices=("bfloat16", "float32"), help="dtypes of mergekit"
     )
     parser.add_argument("--note", default="", help="a sentence on the circumstances, put on top")
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="the others keep their figures")
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=_possible(), help="the others keep their figures")
     parser.add_argument("--output", type=Path, default=PROJECT / "docs" / "performance.md")
     arguments = parser.parse_args()
     folder, kept = arguments.folder, arguments.output.with_suffix(".json")
     parts = {
         "merge": lambda: merge.section(folder / arguments.merge_shape, arguments.merge_shape, arguments.runs),
         "live": lambda: live.section(folder / arguments.live_shape, arguments.live_shape, arguments.live_runs),
+        "live on a card": lambda: _live_on_card(folder / arguments.card_shape, arguments),
         "beside mergekit": lambda: merge.peer_section(
             folder / arguments.peer_shape, arguments.peer_shape, arguments.peer_runs, arguments.peers
         ),
@@ -85,6 +91,17 @@ def main() -> None:
         results[name] = {"about": about, "text": lines, "figures": figures}
         arguments.output.write_text(page(results))
         kept.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+def _possible() -> list[str]:
+    """The parts that this machine can run."""
+    return [part for part in PARTS if part != "live on a card" or torch.cuda.is_available()]
+
+
+def _live_on_card(folder: Path, arguments: argparse.Namespace) -> tuple[list[str], dict]:
+    import live_on_card  # needs Triton
+
+    return live_on_card.section(folder, arguments.card_shape, arguments.live_runs)
 
 
 def page(results: dict) -> str:

@@ -14,6 +14,7 @@ from maet_core.dtypes import as_numpy, as_torch, code_of
 from maet_core.errors import Cancelled
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.key_moves import KeyMoves, Move
+from maet_core.live_on_card import CardWeights
 from maet_core.memory import available_bytes
 from maet_core.merging.combine import LARGE_STEP, Combiner, refuse_too_large
 from maet_core.merging.plan import Addend, MergePlan, plan_merge
@@ -52,6 +53,7 @@ class LiveModel:
         budget_bytes: int | None = None,
         measured: Measured | None = None,
         progress: Progress | None = None,
+        card_bytes: int | None = None,
     ):
         self.lock = threading.RLock()
         tell(progress, None, "opening the model", 0, 1)
@@ -67,10 +69,15 @@ class LiveModel:
         self._addends: dict[str, list[Addend] | None] = {}
         self._measured: Measured | None = None
         self._plan: MergePlan | None = None
-        room = self._hold(available_bytes() // 2 if budget_bytes is None else budget_bytes, progress)
-        self._key_moves = KeyMoves(room)
+        room = available_bytes() // 2 if budget_bytes is None else budget_bytes
+        on_cards = {name: flat for name, flat in self._parameters.items() if computes(flat.device)}
+        self._cards = CardWeights(sources, on_cards, room, card_bytes, progress) if on_cards else None
+        self._key_moves = KeyMoves(0 if on_cards else self._hold(room, progress))
         self.apply(sources.recipe, measured, progress)
-        if device == "cpu":  # before the first γ asks for them
+        # before the first γ asks for them
+        if self._cards is not None:
+            self._cards.prepare(progress)
+        elif device == "cpu":
             self._key_moves.prepare(sources, self._parameters, progress)
 
     @property
@@ -124,12 +131,18 @@ class LiveModel:
     def _rewrite(self, plan: MergePlan, started: float, progress: Progress | None = None) -> Changed:
         addends = {name: plan.addends(name) for name in self._parameters}
         stale = [name for name in addends if not _same(addends[name], self._addends.get(name, []))]
-        changes = {name: (self._addends.get(name), addends[name]) for name in stale if name in self._arrays}
-        moves = self._key_moves.between(plan, changes, progress)
+        changes = {name: (self._addends.get(name), addends[name]) for name in stale}
+        self._addends |= dict.fromkeys(stale)  # should the next lines fail, these are computed again
+        done: dict[str, int] = {}
+        if self._cards is not None:
+            done = self._cards.rewrite(plan, changes, progress)
+        left = {name: changes[name] for name in stale if name in self._arrays and name not in done}
+        moves = self._key_moves.between(plan, left, progress)
         fill_block = self._block_filler(plan)
         steps: list[tuple[int, Callable[[], int]]] = []
         for name in stale:
-            self._addends[name] = None  # should the next lines fail, the tensor is computed again
+            if name in done:
+                continue
             if name in moves:
                 steps += [(move[0].parameters, partial(self._move, name, move)) for move in moves[name]]
                 continue
@@ -137,7 +150,7 @@ class LiveModel:
             for first in range(0, size, LARGE_STEP):
                 last = min(first + LARGE_STEP, size)
                 steps.append((last - first, partial(fill_block, name, first, last)))
-        moved = sum(each(_bundled(steps), _do, "moving the weights", progress))
+        moved = sum(done.values()) + sum(each(_bundled(steps), _do, "moving the weights", progress) if steps else ())
         self._addends |= {name: addends[name] for name in stale}
         return Changed(len(stale), moved, time.monotonic() - started)
 
@@ -158,6 +171,11 @@ class LiveModel:
         if not part.write(coefficients, self._arrays[name], code):
             refuse_too_large(name, code)
         return part.parameters
+
+
+def computes(device: torch.device) -> bool:
+    """Whether changes are computed on this device, and not on the processor."""
+    return device.type == "cuda"
 
 
 def _bundled(steps: list[tuple[int, Callable[[], int]]]) -> list[list[Callable[[], int]]]:
