@@ -7,6 +7,7 @@ into that skeleton, which is fast enough for property-based tests. Nothing here 
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 Tensors = dict[str, torch.Tensor]
+ROOT = Path(__file__).parents[1]
 
 COMMON = {
     "vocab_size": 40,
@@ -228,6 +230,12 @@ def input_ids(vocabulary: int = 40, length: int = 12, seed: int = 5) -> torch.Te
 def logits(model: transformers.PreTrainedModel) -> torch.Tensor:
     with torch.no_grad():
         return model(input_ids()).logits
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """For a Python that a test starts: it finds this project, and whatever this process was told to find."""
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), **more}
 
 
 # --- what the tests know about names, by hand ---------------------------------------------------------------------

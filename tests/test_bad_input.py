@@ -16,6 +16,7 @@ import pytest
 import torch
 from models import (
     add_tokenizer,
+    child_environment,
     make_family,
     random_tensors,
     read_model,
@@ -534,7 +535,7 @@ def limited(folder, *command, file_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         main(sys.argv[2:])
     """)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = child_environment()
     return subprocess.run(
         [sys.executable, "-c", program, str(file_bytes), *map(str, command)],
         cwd=folder,

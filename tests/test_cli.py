@@ -1,17 +1,25 @@
 """The commands as a program would use them: help with examples, JSON whose figures are counted again here, exit status."""
 
 import json
-import os
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import oracle
 import pytest
 import torch
-from models import add_tokenizer, layer_of, located, make_family, modules_of, read_model, save_adapter, unit_axis_of
+from models import (
+    add_tokenizer,
+    child_environment,
+    layer_of,
+    located,
+    make_family,
+    modules_of,
+    read_model,
+    save_adapter,
+    unit_axis_of,
+)
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -110,7 +118,7 @@ def test_it_starts_as_a_process(world, start):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(maet_core.__file__).parents[1])},
+        env=child_environment(),
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["parameters"] == sum(t.numel() for t in world.tensors["base"].values())
@@ -399,7 +407,7 @@ def test_progress_as_lines_for_programs(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(maet_core.__file__).parents[1]), "MAET_PROGRESS": "lines"},
+        env=child_environment(MAET_PROGRESS="lines"),
     )
     assert json.loads(ended.stdout)["output"] == str(tmp_path / "out")
     lines = [line.split(maxsplit=3) for line in ended.stderr.splitlines()]
@@ -456,7 +464,7 @@ def test_sampling_follows_the_seed(maet):
 
 def test_a_reader_that_has_had_enough(world):
     """`maet inspect base | head -1` ends without a traceback."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(maet_core.__file__).parents[1])}
+    environment = child_environment()
     ended = subprocess.run(
         f"{shlex.quote(sys.executable)} -m maet_core select recipe.yaml | head -1",
         shell=True,

@@ -1,15 +1,16 @@
-"""Two processes give the weights that one gives, in float64: copies (DDP) and parts (FSDP2), whole models, key neurons, LoRA."""
+"""Several processes give the weights that one gives, in float64: copies (DDP) and parts (FSDP2), whole models, key neurons, LoRA."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from models import add_tokenizer, make_family
+from models import add_tokenizer, child_environment, make_family
 from safetensors.torch import load_file, save_file
 
 from maet_core.checkpoints import Checkpoint
@@ -53,10 +54,34 @@ for case in (*CASES, *LEFT):
     case["options"] = {**OPTIONS, **case.get("options", {})}
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Bases in float64 (dropout of GPT-2 included: a batch's is the same whoever has it), and every case on two processes."""
+ON_A_CARD = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")]
+
+
+@dataclass(frozen=True)
+class World:
+    """A folder with every case trained by `count` processes."""
+
+    folder: Path
+    count: int
+    device: str
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((2, "cpu"), id="gloo"),
+        pytest.param((1, "cpu"), id="gloo, one"),
+        # one process a card: with one card only FSDP2's way differs from that of a process alone
+        pytest.param((min(2, torch.cuda.device_count()), "cuda"), id="nccl", marks=ON_A_CARD),
+    ],
+)
+def world(request, tmp_path_factory):
+    """Bases in float64 (dropout of GPT-2 included: a batch's is the same whoever has it), and every case on several processes."""
     folder = tmp_path_factory.mktemp("world")
+    world = World(folder, *request.param)
     for name, architecture in (("gpt2", "gpt2"), ("llama", "llama"), ("moe", "qwen2_moe")):
         made = folder / f"{name}-family"
         make_family(made, architecture, seed=6)
@@ -80,18 +105,18 @@ def world(tmp_path_factory):
     for case in CASES:
         if "begun" in case:
             with pytest.raises(Stopped):
-                train_alone(folder, case, folder / case["output"], case["begun"])
+                train_alone(world, case, folder / case["output"], case["begun"])
     (folder / "cases.json").write_text(json.dumps(CASES + LEFT))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world.count)]
     run = subprocess.run(
-        [*command, str(TESTS / "distributed_training.py"), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), *sys.path])},
+        [*command, str(TESTS / "distributed_training.py"), str(folder), world.device],
+        env=child_environment(OMP_NUM_THREADS="1"),
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert run.returncode == 0, run.stderr[-4000:]
-    return folder
+    return world
 
 
 def tensors_of(folder):
@@ -112,15 +137,16 @@ def train_alone(world, case, output, cut=None):
         case.get("revert", False),
         progress=steps.append,
         lora=LoraOptions(2, 4.0) if case.get("lora") else None,
+        processes=Processes(device=world.device),
         halted=cut and (lambda: len(steps) + 1 >= cut),
     )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["output"])
-def test_two_processes_train_what_one_trains(world, tmp_path, case):
+def test_several_processes_train_what_one_trains(world, tmp_path, case):
     told = train_alone(world, case, tmp_path / "one")
     said = json.loads((world / case["output"] / "training.json").read_text())
-    assert (said["processes"], said["sharded"]) == (2, case["sharded"])
+    assert (said["processes"], said["sharded"]) == (world.count, case["sharded"])
     for field in ("tokens", "trained_parameters", "documents", "key_neurons"):
         assert said[field] == told[field], field
     np.testing.assert_allclose(said["losses"], told["losses"], atol=2e-5)
@@ -140,7 +166,7 @@ def test_two_processes_train_what_one_trains(world, tmp_path, case):
             untouched = tensor == start[name]
             assert torch.equal(two[name][untouched], start[name][untouched]), name
     assert moved or case.get("lora")
-    assert not list(world.glob(f".{case['output']}*"))
+    assert not list(world.folder.glob(f".{case['output']}*"))
 
 
 @pytest.mark.parametrize("case", LEFT, ids=lambda case: case["output"])
@@ -160,5 +186,9 @@ def test_a_step_that_cannot_be_shared_is_refused():
     assert Processes(count=2).share(4) == 2
     with pytest.raises(InputError, match="multiple of 2"):
         Processes(count=2).share(3)
+
+
+def test_a_part_needs_a_launcher(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(InputError, match="torchrun"), Processes.join(sharded=True):
         pass

@@ -1,5 +1,6 @@
 """Batched answers are the answers one by one; choices by log-likelihood against transformers' own loss."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,31 @@ def test_ties_are_answered_as_if_alone(model, tokenizer):
         flat.lm_head.weight.copy_((flat.lm_head.weight * 60).round().sign() * 1e-3)
     together = answer(flat, tokenizer, PROMPTS, Decoding(16), batch_rows=4)
     assert together == answer(flat, tokenizer, PROMPTS, Decoding(16), batch_rows=1)
+
+
+def test_a_batch_too_large_for_the_card_is_halved(model, tokenizer, monkeypatch):
+    """What the failed batch held is gone before the cache is emptied: else the next one has no more room than it had."""
+    expected = answer(model, tokenizer, PROMPTS, Decoding(8), batch_rows=4)
+    generate, held, freed = type(model).generate, [], []
+
+    def short_of_memory(self, input_ids, **more):
+        if len(input_ids) > 1:
+            activations = torch.zeros(8)
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(self, input_ids=input_ids, **more)
+
+    monkeypatch.setattr(type(model), "generate", short_of_memory)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(held[-1]() is None))
+    assert answer(model, tokenizer, PROMPTS, Decoding(8), batch_rows=4) == expected
+    assert freed == [True, True]
+
+    def full(self, **_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(model), "generate", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        answer(model, tokenizer, PROMPTS, Decoding(8), batch_rows=4)
 
 
 def test_greedy_is_what_transformers_says(model, tokenizer):

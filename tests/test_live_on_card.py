@@ -23,6 +23,7 @@ from maet_core.sources import Sources
 CUDA = torch.cuda.is_available()
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and importlib.util.find_spec("triton") is not None
 WAYS = ["torch", *(["kernel"] if CUDA or INTERPRETED else [])]
+pytestmark = [pytest.mark.cuda] if CUDA else []  # there every test of this file computes on the card
 
 KEYS = {
     "none": None,

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from models import add_tokenizer, make_family, random_tensors, read_model, sibling, skeleton, write_model
+from models import (
+    add_tokenizer,
+    child_environment,
+    make_family,
+    random_tensors,
+    read_model,
+    sibling,
+    skeleton,
+    write_model,
+)
 from safetensors import safe_open
 
 import maet_core
@@ -273,7 +282,7 @@ def start_slow_merge(folder, output, delay):
         from maet_core.cli import main
         main(sys.argv[2:])
     """)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "MAET_PROGRESS": "lines"}
+    environment = child_environment(MAET_PROGRESS="lines")
     return subprocess.Popen(
         [
             sys.executable,
@@ -470,7 +479,7 @@ def test_memory_stays_far_below_the_model(world, tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=child_environment(),
     )
     assert int(ended.stdout) < 32_000_000
 

@@ -179,6 +179,7 @@ def test_a_card_that_is_not_there(cards):
 # --- a real card ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 @pytest.mark.parametrize("keys", KEYS)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

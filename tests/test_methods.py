@@ -1,7 +1,6 @@
 """Merge methods beside MAET: against a float64 reference, live against disk, in any pieces, and after a kill."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from models import add_tokenizer, layer_of, make_family, read_model, save_adapter, write_model
+from models import add_tokenizer, child_environment, layer_of, make_family, read_model, save_adapter, write_model
 
 from maet_core import kernels
 from maet_core.errors import CheckpointError, InputError, RecipeError
@@ -345,7 +344,7 @@ def test_a_killed_merge_goes_on_to_the_same_bytes(tmp_path, method):
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=child_environment(),
         stderr=subprocess.PIPE,
     )
     journal, end = tmp_path / ".out.partial" / "journal.json", time.monotonic() + 90

@@ -145,6 +145,7 @@ def test_the_command_says_its_plan(maet, workspace, tmp_path):
     told = maet(
         "reproduce", "--base", workspace / "models" / "base", "--ability", workspace / "math.txt", "--general", workspace / "english.txt",
         "--language", f"sw={workspace / 'swahili.txt'}", "--task", workspace / "tasks" / "math.jsonl", "--plan", "-o", tmp_path / "r", "--json",
+        "--device", "auto",
     )  # fmt: skip
     assert told.status == 0, told.stderr
     result = json.loads(told.stdout)

@@ -45,7 +45,7 @@ from maet_core.errors import InputError
 @click.option("--limit", type=click.IntRange(1), help="At most this many questions a language.")
 @click.option("--max-new-tokens", type=click.IntRange(1, 4096), help="Longest answer.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, mps or auto.")
 @click.option(
     "--train-option",
     "training_options",
@@ -64,6 +64,7 @@ def reproduce(languages, output, only_plan, as_json, **told) -> None:
     """
     from maet_core.cli.evaluate import read_general
     from maet_core.cli.evaluated import print_evaluation, to_json
+    from maet_core.merging.devices import choose_device
     from maet_core.reproduction.plan import Order, make_plan
     from maet_core.reproduction.run import costs, is_done, measure_speed
     from maet_core.reproduction.run import reproduce as run
@@ -72,7 +73,7 @@ def reproduce(languages, output, only_plan, as_json, **told) -> None:
     for name in ("base", "ability", "general"):
         told[name] = _absolute(told[name])
     plan = make_plan(Order(languages=corpora, folder=output.resolve(), **told))
-    flops, speed = measure_speed(told["device"])
+    flops, speed = measure_speed(choose_device(told["device"])[0])
     hours = {step.name: plan.seconds(step, flops, speed) / 3600 for step in plan.steps}
     left = [step for step in plan.steps if not is_done(step)]
     cost = {

@@ -71,6 +71,8 @@ def answer(
         except torch.OutOfMemoryError:
             if batch_rows == 1:
                 raise
+            found = None
+        if found is None:  # by now the error is gone, and with it what its frames held on the card
             batch_rows //= 2
             torch.cuda.empty_cache()
             continue

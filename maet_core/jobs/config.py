@@ -16,6 +16,7 @@ from typing import Any
 from maet_core.errors import JobError
 
 _SHIPPED = Path(__file__).with_name("engines.yaml")
+_PROC, _DEV = Path("/proc"), Path("/dev")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ def visible_gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [one.strip() for one in visible.split(",") if one.strip() and one.strip() != "-1"]
-    return [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+    found = list(_PROC.glob("driver/nvidia/gpus/*")) or list(
+        _DEV.glob("nvidia[0-9]*")
+    )  # a container may have no /proc of it
+    return [str(number) for number, _ in enumerate(found)]
 
 
 def engine(name: str) -> Engine:

@@ -51,7 +51,13 @@ def environment() -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if name != MARK
     }  # a job that submits a job is not its parent
-    return {**kept, "PYTHONPATH": str(PROJECT), "PYTHONSAFEPATH": "1"}
+    return {**kept, "PYTHONPATH": _python_path(), "PYTHONSAFEPATH": "1"}
+
+
+def _python_path() -> str:
+    """This project, and where a cluster's modules have put packages; never a folder that depends on where it is run."""
+    told = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([str(PROJECT), *(path for path in told if os.path.isabs(path) and path != str(PROJECT))])
 
 
 def supervisor_command(run: Run, *options: str) -> list[str]:
@@ -70,7 +76,7 @@ def values(run: Run, job: Job, engine: Engine | None = None) -> dict[str, Any]:
         "script": str(run.path / "engine.script"),
         "python": sys.executable,
         "project": str(PROJECT),
-        "supervisor": shlex.join(["env", f"PYTHONPATH={PROJECT}", *supervisor_command(run, "--on-cluster")]),
+        "supervisor": shlex.join(["env", f"PYTHONPATH={_python_path()}", *supervisor_command(run, "--on-cluster")]),
         "gpus": job.gpus,
         "nodes": job.nodes,
         "processes": max(job.gpus, 1),

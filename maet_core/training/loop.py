@@ -32,7 +32,8 @@ def train(
     """Trains `model` in place with AdamW; passes over `examples` as often as needed.
 
     `trainable` says what moves; by default the parameters that `options` name, in their own dtype. The same model, examples,
-    options and number of threads give the same weights bit for bit, and so does a run that was killed and goes on from `state`.
+    options and number of threads give the same weights, on the processor bit for bit, and so does a run that was killed and goes on
+    from `state`.
     `processes` share the batches of each step, and come to the weights that one would, but for the order of sums. Raises
     Stopped, with the state kept, after the step in which `halted` turns true in one of them.
     """

@@ -30,11 +30,15 @@ class Processes:
     @classmethod
     @contextmanager
     def join(cls, device: str = "cpu", sharded: bool = False) -> Iterator[Processes]:
-        """Joins the group that the launcher's environment describes, for as long as the block runs."""
-        count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-        if count == 1:
-            if sharded:
-                raise InputError("--shard: there is one process; start several with torchrun, see docs/training.md")
+        """Joins the group that the launcher's environment describes, for as long as the block runs.
+
+        One process needs none, unless it is `sharded`: then it takes what a part of a model takes, on its own.
+        """
+        launched = "RANK" in os.environ
+        count = int(os.environ.get("WORLD_SIZE", "1")) if launched else 1
+        if sharded and not launched:
+            raise InputError("--shard: there is one process; start several with torchrun, see docs/training.md")
+        if count == 1 and not sharded:
             yield cls(device=device)
             return
         cuda = torch.device(device).type == "cuda"

@@ -1,6 +1,7 @@
 """Jobs from submission to end: order, tickets, progress, cancel, resume, remove, and what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from yard import PATIENCE_SECONDS, wait_for
 
 from maet_core import jobs
 from maet_core.errors import JobError
-from maet_core.jobs import reading
+from maet_core.jobs import config, launching, reading
 from maet_core.jobs.launching import fill, fill_words
 from maet_core.jobs.record import Run
 
@@ -117,6 +118,33 @@ def test_every_gpu_has_one_job_and_a_large_one_is_not_overtaken(yard):
     given = {name: (yard.path / f"gpus-{name}").read_text().strip() for name in runs}
     assert given["both"] == "0,1"
     assert given["a"] in ("0", "1")
+
+
+def test_a_job_finds_the_packages_that_modules_have_put_on_the_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "here", str(tmp_path / "modules"), str(launching.PROJECT)]))
+    assert launching.environment()["PYTHONPATH"].split(os.pathsep) == [
+        str(launching.PROJECT),
+        str(tmp_path / "modules"),
+    ]
+    monkeypatch.delenv("PYTHONPATH")
+    assert launching.environment()["PYTHONPATH"] == str(launching.PROJECT)
+
+
+def test_the_gpus_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(config, "_DEV", tmp_path / "dev")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert config.visible_gpus() == []
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):  # all that a container may show
+        (tmp_path / "dev" / name).touch()
+    assert config.visible_gpus() == ["0", "1"]
+    for bus in ("0000:17:00.0", "0000:65:00.0", "0000:b3:00.0"):
+        (tmp_path / "proc/driver/nvidia/gpus" / bus).mkdir(parents=True)
+    assert config.visible_gpus() == ["0", "1", "2"]
+    for told, found in (("2,GPU-7a", ["2", "GPU-7a"]), ("", []), ("-1", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+        assert config.visible_gpus() == found
 
 
 def test_cancel_tells_it_to_stop_and_waits_for_it_to_save(yard):
