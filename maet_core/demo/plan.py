@@ -206,8 +206,8 @@ def _maet(ability: str, gamma: float) -> dict:
 
 # γ and μ of each, chosen on the first 100 development problems: `merge` is MAET, `task vectors` plain, tuned over the same points.
 TUNED = {
-    "math": {"merge": (1.4, 0.4), "task vectors": (0.7, 0.3)},
-    "science": {"merge": (1.0, 0.3), "task vectors": (1.0, 0.3)},
+    "math": {"merge": (1.4, 0.3), "task vectors": (1.0, 0.3)},
+    "science": {"merge": (1.4, 0.3), "task vectors": (1.0, 0.4)},
 }
 
 

@@ -17,7 +17,7 @@ DRAWN: dict[str, Callable[[random.Random, str], Story | Observation]] = {
 }
 # Shown first in the app: chosen because the merged models of seed 0 solve it in every language, so it says nothing
 # about how often they do. From the development part, which leaves the test part unseen.
-PINNED = {"math": "dev-007", "science": "dev-007"}
+PINNED = {"math": "dev-005", "science": "dev-002"}
 PROBLEMS = {"dev": 200, "test": 500}  # problems a part; each is told in every language
 
 
