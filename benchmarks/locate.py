@@ -1,4 +1,4 @@
-"""Locating by gradients: one attribution pass against a plain forward and backward pass. Writes docs/performance-locating.md.
+"""Locating by gradients on the processor: one attribution pass against a plain forward and backward pass. Writes docs/performance-locating.md.
 
     python benchmarks/locate.py --shape 0.02B --rounds 5 --memory-shapes 0.02B 0.1B 0.25B
 
@@ -45,15 +45,15 @@ CONTENDERS = {
 }
 
 
-def contend(name: str, folder: Path, rows: int, row_tokens: int, batches: int, device: str) -> dict[str, float]:
+def contend(name: str, folder: Path, rows: int, row_tokens: int, batches: int) -> dict[str, float]:
     """Seconds a batch, of the clock and of the processor, and private bytes: of the model alone, and the most on the way."""
     base = Checkpoint.open(folder / "base")
-    model = load_model(base, device)
+    model = load_model(base)
     names = participating(base)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, model.config.vocab_size, (batches + 1, rows, row_tokens), generator=generator)
     chosen = {slot.parameter for name, slot in parameter_slots(model, base).items() if name in names}
-    loaded = _private_bytes(device)
+    loaded = _private_bytes()
 
     def go(part: torch.Tensor) -> None:
         if CONTENDERS[name] is None:
@@ -62,17 +62,14 @@ def contend(name: str, folder: Path, rows: int, row_tokens: int, batches: int, d
                 if name == DROPPED and parameter in chosen:
                     parameter.register_post_accumulate_grad_hook(_drop)
             for batch in part:
-                batch = batch.to(device)
                 model(input_ids=batch, labels=batch, use_cache=False).loss.backward()
                 model.zero_grad()
         else:
             method, granularity = CONTENDERS[name]
             attribute(method, base, model, [(batch, batch) for batch in part], names, granularity)
-        if device != "cpu":
-            torch.cuda.synchronize()
 
     most, done = [0], threading.Event()
-    sampler = threading.Thread(target=_sample, args=(most, done, device))
+    sampler = threading.Thread(target=_sample, args=(most, done))
     sampler.start()  # looking at the memory takes time itself, so that only the first batch is watched
     go(ids[:1])
     done.set()
@@ -93,13 +90,13 @@ def _drop(parameter: torch.nn.Parameter) -> None:
     parameter.grad = None
 
 
-def _private_bytes(device: str) -> int:
-    return psutil.Process().memory_full_info().uss if device == "cpu" else torch.cuda.max_memory_allocated()
+def _private_bytes() -> int:
+    return psutil.Process().memory_full_info().uss
 
 
-def _sample(most: list[int], done: threading.Event, device: str) -> None:
+def _sample(most: list[int], done: threading.Event) -> None:
     while not done.wait(0.02):
-        most[0] = max(most[0], _private_bytes(device))
+        most[0] = max(most[0], _private_bytes())
 
 
 def report(results: dict[str, list[dict]]) -> list[str]:
@@ -148,9 +145,7 @@ def memory_report(results: dict[str, dict[str, dict]]) -> list[str]:
     return lines
 
 
-def machine(device: str) -> str:
-    if device != "cpu":
-        return torch.cuda.get_device_name()
+def machine() -> str:
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in info if "model name" in line), platform.processor())
     return f"{os.cpu_count()} CPU cores ({model}, {platform.system()}), {torch.get_num_threads()} threads"
@@ -170,7 +165,7 @@ def page(
         "Written by `python benchmarks/locate.py` (its `--help` lists the options); every figure is from one run of it.",
         "",
         f"Llama shape {arguments.shape} in bf16, of whose weights {scored / 1e6:.0f} M take part; batches of {arguments.rows} × "
-        f"{arguments.row_tokens} tokens; {machine(arguments.device)}. Medians of {arguments.rounds} interleaved rounds, each contender a "
+        f"{arguments.row_tokens} tokens; {machine()}. Medians of {arguments.rounds} interleaved rounds, each contender a "
         f"process of its own that goes through {arguments.batches} batches after one that is not counted; ratios are medians of the "
         f"ratios within a round.{busy}",
         "",
@@ -206,13 +201,12 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=3)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--row-tokens", type=int, default=256)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory-shapes", nargs="*", choices=SHAPES, default=["0.02B", "0.1B", "0.25B"])
     parser.add_argument("--folder", type=Path, help="where the checkpoints lie or are made; default: a temporary one")
     parser.add_argument("--output", type=Path, default=PROJECT / "docs" / "performance-locating.md")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    work = (arguments.rows, arguments.row_tokens, arguments.batches, arguments.device)
+    work = (arguments.rows, arguments.row_tokens, arguments.batches)
     if arguments.contender:
         print(json.dumps(contend(arguments.contender, arguments.folder, *work)))
         return

@@ -1,10 +1,10 @@
 """All benchmarks; writes docs/performance.md and docs/performance.json.
 
     python benchmarks/run.py --folder FOLDER                     # the checkpoints lie or are made there: 13 GB for 1B
-    python benchmarks/run.py --folder FOLDER --only "live on a card"   # with a CUDA card: 48 GB for 8B
+    python benchmarks/run.py --folder FOLDER --only "live on a card" "locating on a card"   # with a CUDA card: 48 GB for 8B
     python benchmarks/run.py --folder FOLDER --peer-shape 1B --peers bfloat16 float32
 
-mergekit needs 15 GB of memory at 1B, so it is compared at a smaller shape unless told otherwise. Locating has a page of its own:
+mergekit needs 15 GB of memory at 1B, so it is compared at a smaller shape unless told otherwise. Locating on the processor has a page of its own:
 `python benchmarks/locate.py`.
 """
 
@@ -18,11 +18,13 @@ import platform
 from pathlib import Path
 
 import live
+import locate_on_card
 import merge
 import torch
 from checkpoints import SHAPES
 
-PARTS = ("merge", "live", "live on a card", "beside mergekit", "comparators", "large comparators")
+PARTS = ("merge", "live", "live on a card", "locating on a card", "beside mergekit", "comparators", "large comparators")
+ON_A_CARD = ("live on a card", "locating on a card")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -47,7 +49,7 @@ def main() -> None:
     )
     parser.add_argument("--live-shape", choices=SHAPES, default="0.25B")
     parser.add_argument(
-        "--card-shape", choices=SHAPES, default="8B", help="for the part on a CUDA card: 48 GB of files"
+        "--card-shape", choices=SHAPES, default="8B", help="for the parts on a CUDA card: 48 GB of files"
     )
     parser.add_argument("--peer-shape", choices=SHAPES, default="0.25B")
     parser.add_argument("--peer-runs", type=int, default=1)
@@ -66,6 +68,9 @@ def main() -> None:
         "merge": lambda: merge.section(folder / arguments.merge_shape, arguments.merge_shape, arguments.runs),
         "live": lambda: live.section(folder / arguments.live_shape, arguments.live_shape, arguments.live_runs),
         "live on a card": lambda: _live_on_card(folder / arguments.card_shape, arguments),
+        "locating on a card": lambda: locate_on_card.section(
+            folder / arguments.card_shape, arguments.card_shape, arguments.runs
+        ),
         "beside mergekit": lambda: merge.peer_section(
             folder / arguments.peer_shape, arguments.peer_shape, arguments.peer_runs, arguments.peers
         ),
@@ -95,7 +100,7 @@ def main() -> None:
 
 def _possible() -> list[str]:
     """The parts that this machine can run."""
-    return [part for part in PARTS if part != "live on a card" or torch.cuda.is_available()]
+    return [part for part in PARTS if part not in ON_A_CARD or torch.cuda.is_available()]
 
 
 def _live_on_card(folder: Path, arguments: argparse.Namespace) -> tuple[list[str], dict]:

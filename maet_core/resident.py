@@ -62,6 +62,12 @@ def _folder(checkpoint: Checkpoint) -> Path:
     return checkpoint.path
 
 
+def free_bytes_on(card: torch.device) -> int:
+    """Memory of a CUDA card that nobody uses, with what torch keeps for the next who asks."""
+    free, _ = torch.cuda.mem_get_info(card)
+    return free + torch.cuda.memory_reserved(card) - torch.cuda.memory_allocated(card)
+
+
 def parameter_slots(model: torch.nn.Module, base: Checkpoint, check: bool = True) -> dict[str, Slot]:
     """Where every tensor of the checkpoint lies in the model; a tied head lies where the embedding does.
 

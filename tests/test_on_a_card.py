@@ -21,7 +21,7 @@ from maet_core.inspection.excitation import excitations
 from maet_core.inspection.losses import answer_losses
 from maet_core.knockout import scaled
 from maet_core.locating import Sample, locate_in_corpus
-from maet_core.resident import load_model, load_tokenizer
+from maet_core.resident import free_bytes_on, load_model, load_tokenizer
 from maet_core.training import LoraOptions, Processes, TrainingOptions
 from maet_core.training.checkpoint import train_checkpoint
 
@@ -158,6 +158,18 @@ def test_a_probe_finds_the_neurons_that_it_finds_on_the_processor(doubles, devic
     assert common >= 0.97 * keys[0].count
     apart = torch.cat([(found.read(name) - expected.read(name)).abs().flatten() for name in expected.shapes])
     assert apart.quantile(0.97) < 1e-5
+
+
+@pytest.mark.cuda
+@needs_card
+def test_what_torch_keeps_counts_as_free():
+    free = free_bytes_on(torch.device("cuda", 0))
+    held = torch.empty(free // 2, dtype=torch.uint8, device="cuda")
+    assert free_bytes_on(held.device) < 0.6 * free
+    del held
+    assert torch.cuda.mem_get_info(0)[0] < 0.6 * free  # the driver does not know
+    assert free_bytes_on(torch.device("cuda", 0)) > 0.9 * free
+    torch.cuda.empty_cache()
 
 
 def test_what_is_seen_inside_is_what_the_processor_sees(narrow, device):

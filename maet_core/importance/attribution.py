@@ -19,7 +19,7 @@ from maet_core.importance.key_neurons import select_key_neurons
 from maet_core.importance.partial_scores import PartialScores
 from maet_core.importance.scores import score_shape, unit_axis
 from maet_core.progress import Halted, Progress, tell
-from maet_core.resident import Slot, parameter_slots
+from maet_core.resident import Slot, free_bytes_on, parameter_slots
 
 STABILITY_K1 = (1.0, 5.0, 10.0)
 
@@ -184,7 +184,7 @@ def _zeros(slots: dict[str, Slot], shapes: dict[str, tuple[int, ...]]) -> dict[s
     """Where the running scores are kept: beside the weights, if a card has room for both them and the activations."""
     nbytes = 4 * sum(prod(shape) for shape in shapes.values())
     device = next(iter(slots.values())).parameter.device if slots else torch.device("cpu")
-    if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 2 * nbytes:
+    if device.type == "cuda" and free_bytes_on(device) < 2 * nbytes:
         device = torch.device("cpu")
     return {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
 

@@ -13,6 +13,7 @@ import torch
 
 from maet_core.differences import Difference
 from maet_core.progress import Progress, each
+from maet_core.resident import free_bytes_on
 from maet_core.sources import Sources
 
 # What answers need beside the weights: the keys and values of 32 000 tokens of an 8 B Llama (4 GiB), and what is computed on the way.
@@ -115,9 +116,7 @@ def wanted_of(sources: Sources, names: Iterable[str], rows: dict[str, list[tuple
 
 def room_on(device: torch.device) -> int:
     """Bytes of a card that nobody uses, without the reserve for answers."""
-    free, _ = torch.cuda.mem_get_info(device)
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(0, free + cached - RESERVE_BYTES)
+    return max(0, free_bytes_on(device) - RESERVE_BYTES)
 
 
 def _in_torch(values: np.ndarray) -> torch.Tensor:
