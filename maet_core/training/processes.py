@@ -85,7 +85,9 @@ class Processes:
     def replicate(self, model: torch.nn.Module) -> torch.nn.Module:
         """The model as a module whose backward pass averages the gradients of all processes."""
         vision = any("vision" in name for name, p in model.named_parameters() if p.requires_grad)
-        return DistributedDataParallel(model, forward_sync_buffers=False, find_unused_parameters=vision)
+        replica = DistributedDataParallel(model, find_unused_parameters=vision)
+        replica.broadcast_buffers = False  # they are constants; what the argument is called changes with torch's versions
+        return replica
 
     @staticmethod
     def synchronized(model: torch.nn.Module, last: bool) -> AbstractContextManager:
