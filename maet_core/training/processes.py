@@ -86,7 +86,9 @@ class Processes:
         """The model as a module whose backward pass averages the gradients of all processes."""
         vision = any("vision" in name for name, p in model.named_parameters() if p.requires_grad)
         replica = DistributedDataParallel(model, find_unused_parameters=vision)
-        replica.broadcast_buffers = False  # they are constants; what the argument is called changes with torch's versions
+        replica.broadcast_buffers = (
+            False  # they are constants; what the argument is called changes with torch's versions
+        )
         return replica
 
     @staticmethod
