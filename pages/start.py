@@ -2,16 +2,10 @@
 
 import streamlit as st
 
+from maet_core.recipe import Recipe
 from maet_core.studio import answers, charts, questions, resources, shell, slots, state, tour
 
 shell.guard()
-
-_SCORED = (
-    ("base", "base"),
-    ("math-en", "English mathematics alone"),
-    ("task vectors", "task vectors"),
-    ("merge", "merged"),
-)
 
 _STEPS = (
     ("models", "Models", "which checkpoints are combined, and whether they fit"),
@@ -23,10 +17,19 @@ _STEPS = (
 )
 
 
-def scores(language: str) -> None:
+def scores(recipe: Recipe, language: str) -> None:
     """One question shows how it works; this says how often it does."""
-    measured = {} if state.is_changed() or state.recipe_name() != "demo" else resources.demo_scores()
-    cells = [(label, measured.get(name, {}).get(language)) for name, label in _SCORED]
+    if state.is_changed() or len(recipe.abilities) != 1:
+        return
+    (ability,) = recipe.abilities
+    measured = resources.demo_scores(state.recipe_name(), ability)
+    scored = {
+        "base": "base",
+        f"{ability}-en": "ability in English alone",
+        "task vectors": "task vectors",
+        "merge": "merged",
+    }
+    cells = [(label, measured.get(name, {}).get(language)) for name, label in scored.items()]
     cells = [(label, cell) for label, cell in cells if cell]
     if cells:
         st.caption(
@@ -65,7 +68,7 @@ if tour.step() and recipe.abilities:
 if question:
     questions.show_question(question)
     panel = st.container()
-    scores(language)
+    scores(recipe, language)
 tour.offer(recipe)
 st.subheader("Look inside, then change it")
 with st.container(gap="xsmall"):

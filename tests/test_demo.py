@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from maet_core.demo import plan, results, stages
+from maet_core.demo import plan, results, science, stages
 from maet_core.demo.build import build
 from maet_core.demo.corpora import documents, phrase_book, problem
 from maet_core.demo.languages import LANGUAGES
@@ -21,7 +21,7 @@ from maet_core.demo.measure import final_answer, reply_to, score, wilson_interva
 from maet_core.demo.report import report
 from maet_core.demo.stages import draw
 from maet_core.demo.stories import OPERATIONS, draw_story, numbers, templates
-from maet_core.demo.tasks import math_rows
+from maet_core.demo.tasks import task_rows
 from maet_core.demo.texts import write_texts
 from maet_core.demo.tokens import build_tokenizer
 from maet_core.demo.voice import BOUNDARY, GAINS, LOSSES, Voice
@@ -41,13 +41,18 @@ def stories(count, part="train", seed=0):
 # texts
 
 
+def observations(count, part="train", seed=0):
+    rng = random.Random(seed)
+    return [science.draw_observation(rng, part) for _ in range(count)]
+
+
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_every_sentence_can_be_said(code):
     voice = Voice(code)
-    for story in stories(40):
-        said = [voice.say(name, story.cast) for name in voice.language.sentences]
-        said += [voice.ask(name, story.cast) for name in voice.language.questions]
-        said += [voice.ask_who(story.template.kind, story.cast)] if story.template.kind in GAINS + LOSSES else []
+    for cast in [drawn.cast for drawn in observations(40)]:  # a cast of science has what stories need, too
+        said = [voice.say(name, cast) for name in voice.language.sentences]
+        said += [voice.ask(name, cast) for name in voice.language.questions]
+        said += [voice.ask_who(kind, cast) for kind in GAINS + LOSSES]
         for text in said:
             assert text == unicodedata.normalize("NFC", text)
             assert not set("{}|" + BOUNDARY) & set(text), text
@@ -64,10 +69,8 @@ def test_every_language_says_the_same_things():
             for name, template in ours.items():
                 keys = [part.split(":")[0] for part in template.split("|")]
                 assert len(keys) == len(set(keys)), f"{name} in {language.name}: a key twice"
-                assert len(set(keys) & {part.split(":")[0] for part in theirs[name].split("|")}) >= 2, (
-                    language.name,
-                    name,
-                )
+                shared = set(keys) & {part.split(":")[0] for part in theirs[name].split("|")}
+                assert len(shared) >= min(2, len(keys)), (language.name, name)
         assert set(language.openings) == set(english.openings)
         assert set(language.topics) == set(english.topics)
 
@@ -127,6 +130,45 @@ def test_problems_are_solved_right():
                 assert str(story.cast.b) in told
 
 
+def test_science_follows_its_rules():
+    for part in ("train", "dev", "test"):
+        for drawn in observations(300, part):
+            a, b = drawn.cast.a, drawn.cast.b
+            expected = {"race": max(a, b), "float": min(a, b), "melt": a - b, "way": a * b}[drawn.operation]
+            sign = {"race": "max", "float": "min", "melt": "-", "way": "*"}[drawn.operation]
+            assert drawn.worked == f"{a} {sign} {b} = {expected} #### {expected}"
+            for code in LANGUAGES:
+                told = drawn.problem(Voice(code))
+                assert re.findall("[0-9]+", told) == [str(a), str(b)]
+
+
+def test_science_agrees():
+    """The classes of Swahili, and the classifiers of Thai and Chinese, go with the thing."""
+    told = {
+        code: " ".join(drawn.problem(Voice(code)) for drawn in observations(400)) for code in ("sw", "th", "zh", "bn")
+    }
+    for words in ("basi la", "linaenda", "mashua ya", "mpira unaoelea", "tofali linaloelea", "Mpira wa"):
+        assert words.lower() in told["sw"].lower(), words
+    for words in ("basi ya", "mpira linaoelea", "pete unaoelea", "chuma ya"):
+        assert words not in told["sw"], words
+    assert "เรือลำที่ชนะ" in told["th"]
+    assert "เรือคัน" not in told["th"]
+    assert "একটি ইট" in told["bn"]
+    assert "一块砖" in told["zh"]
+    assert "一个砖" not in told["zh"]
+
+
+def test_science_in_general_text_has_no_rule():
+    """Which of two things wins, floats or melts stands there without numbers; numbers stand there without an answer."""
+    for language in LANGUAGES:
+        for document in itertools.islice(documents({("general science", language): 1.0}, "check"), 800):
+            assert not set(document.text) & set("=#+*/-<>"), document.text
+            numbers_in = re.findall(r"[0-9]+", document.prompt or document.answer)
+            answered = re.findall(r"[0-9]+", document.answer) if document.prompt else []
+            assert len(numbers_in) in (0, 2), document.text
+            assert answered in ([], numbers_in), document.text
+
+
 def test_general_text_never_works_out_a_number():
     for language in LANGUAGES:
         for document in itertools.islice(documents({("general", language): 1.0}, "check"), 1200):
@@ -157,12 +199,21 @@ def test_templates_and_numbers_belong_to_one_part():
             assert not [template for template in ours[kind] if template in theirs[kind]]
 
 
+def test_science_holds_out_templates_and_numbers():
+    for one, other in itertools.combinations(("train", "dev", "test"), 2):
+        ours, theirs = dict(science.templates(one)), dict(science.templates(other))
+        for kind in science.OPERATORS:
+            assert not set(science.pairs(kind, one)) & set(science.pairs(kind, other))
+            assert {template.question for template in ours[kind]} == set(science.ASKED[kind])
+            assert not set(ours[kind]) & set(theirs[kind])
+
+
 def test_compare_and_take_away_hold_out_the_same_numbers():
     assert not set(numbers("compare", "test")) & set(numbers("take away", "train"))
 
 
 def test_no_held_out_question_is_ever_trained_on():
-    held_out = {row["question"] for row in math_rows(0)}
+    held_out = {row["question"] for ability in plan.ABILITIES for row in task_rows(ability, 0)}
     mix = dict.fromkeys(TRAINED_ON, 1.0)
     texts = "\n".join(prompt + answer for prompt, answer in draw(mix, "leak", 20_000))
     assert [question for question in held_out if question in texts] == []
@@ -173,7 +224,7 @@ def test_no_held_out_question_is_ever_trained_on():
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer(prompt + answer for prompt, answer in draw(plan.VOCABULARY_MIX, "tokens", 4000))
+    return build_tokenizer(prompt + answer for prompt, answer in draw(plan.VOCABULARY_MIX, "tokens", 8000))
 
 
 def test_text_comes_back(tokenizer):
@@ -205,7 +256,7 @@ def test_digits_stand_alone_and_names_keep_one_token(tokenizer):
 
 
 def test_chat_template_is_the_prompt(tokenizer):
-    row = math_rows(0, {"dev": 1})[0]
+    row = task_rows("math", 0, {"dev": 1})[0]
     chat = [{"role": "user", "content": row["question"]}]
     assert tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == row["prompt"]
 
@@ -249,7 +300,8 @@ def test_miniature_learns_and_records_itself(miniature):
     assert manifest["files"] == hashes(out)
     assert set(manifest["models"]) == {path.name for path in (out / "models").iterdir()}
     for split in ("dev", "test"):
-        assert manifest["accuracy"][split]["merge"]["sw"]["n"] == 4
+        for ability in plan.ABILITIES:
+            assert manifest["accuracy"][ability][split]["merge"]["sw"]["n"] == 4
     assert not list(out.parent.glob(".built*"))
     assert not (out / ".work").exists()
 
@@ -260,12 +312,14 @@ def test_models_of_a_build_fit_each_other(miniature):
     for model in models[1:]:
         assert shapes(model) == shapes(models[0])
         assert (model / "tokenizer.json").read_bytes() == (models[0] / "tokenizer.json").read_bytes()
-    Sources.open(Recipe.load(out / "recipes" / "demo.yaml"), out / "recipes")
+    for name in plan.RECIPES:
+        Sources.open(Recipe.load(out / "recipes" / f"{name}.yaml"), out / "recipes")
 
 
-def test_ability_training_moves_what_the_plan_says(miniature):
+@pytest.mark.parametrize("name", [f"{ability}-en" for ability in plan.ABILITIES])
+def test_ability_training_moves_what_the_plan_says(miniature, name):
     models = miniature[0] / "models"
-    base, ability = (AutoModelForCausalLM.from_pretrained(models / name).state_dict() for name in ("base", "math-en"))
+    base, ability = (AutoModelForCausalLM.from_pretrained(models / one).state_dict() for one in ("base", name))
     moved = {name: int((base[name] != ability[name]).sum()) for name in base}
     assert not any(count for name, count in moved.items() if "embed" in name or "norm" in name or "lm_head" in name)
     located = sum(base[name].numel() for name in base if "proj" in name)
@@ -310,18 +364,26 @@ def test_a_build_that_was_stopped_goes_on_to_the_same_models(miniature, tmp_path
     assert files.items() <= hashes(miniature[0]).items()
 
 
-def test_results_measure_every_row_and_go_on_where_they_stopped(miniature, tmp_path, monkeypatch):
+@pytest.mark.parametrize("ability", plan.ABILITIES)
+def test_results_measure_every_row_and_go_on_where_they_stopped(ability, miniature, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "GRID", ({"gamma": 1.0, "mu": 0.5},))
-    found = results.results(miniature[0], tmp_path, seeds=1, limit=1, scale=0.004)
-    assert {"base", "math-en", "f-cpt", "task vectors", "TIES", "MAET", "random neurons", "random tensors"} <= set(
-        found["seeds"][0]
-    )
+    found = results.results(ability, miniature[0], tmp_path, seeds=1, limit=1, scale=0.002)
+    assert {
+        "base",
+        f"{ability}-en",
+        f"{ability}-f-cpt",
+        "task vectors",
+        "TIES",
+        "MAET",
+        "random neurons",
+        "random tensors",
+    } <= set(found["seeds"][0])
     assert found["tuned"]["MAET"] == {"gamma": 1.0, "mu": 0.5}
     assert {score.n for row in found["seeds"][0].values() for score in row.values()} == {1}
     monkeypatch.setattr(results, "train_stage", None)
     monkeypatch.setattr(results, "measure", None)
-    assert results.results(miniature[0], tmp_path, seeds=1, limit=1, scale=0.004) == found
-    text = report(found)
+    assert results.results(ability, miniature[0], tmp_path, seeds=1, limit=1, scale=0.002) == found
+    text = report({ability: found})
     assert "| MAET | 0.0 (0.0–79.3) |" in text
     assert "1 seed " in text
 
@@ -342,19 +404,20 @@ def test_shipped_texts_come_from_the_seed(manifest, tmp_path):
     write_texts(tmp_path, manifest["seed"], manifest["scale"])
     made = hashes(tmp_path)
     assert made == {name: digest for name, digest in manifest["files"].items() if name in made}
-    assert "tasks/math.jsonl" in made
+    assert {f"tasks/{ability}.jsonl" for ability in plan.ABILITIES} <= set(made)
 
 
 def test_shipped_demo_is_small():
-    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 40e6
+    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 60e6
 
 
-def test_shipped_ability_is_real():
-    lines = (ASSETS / "tasks" / "math.jsonl").read_text("utf-8").splitlines()
+@pytest.mark.parametrize("ability", plan.ABILITIES)
+def test_shipped_ability_is_real(ability):
+    lines = (ASSETS / "tasks" / f"{ability}.jsonl").read_text("utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if (row["language"], row["split"]) == ("en", "dev")][:60]
     correct = {}
-    for name in ("base", "math-en"):
+    for name in ("base", f"{ability}-en"):
         model = AutoModelForCausalLM.from_pretrained(ASSETS / "models" / name)
         tokenizer = AutoTokenizer.from_pretrained(ASSETS / "models" / name)
         correct[name] = score(rows, reply_to(model, tokenizer, [row["prompt"] for row in rows])).correct
-    assert correct["math-en"] >= correct["base"] + 20
+    assert correct[f"{ability}-en"] >= correct["base"] + 20

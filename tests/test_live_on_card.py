@@ -12,7 +12,9 @@ import pytest
 import torch
 import transformers
 from models import add_tokenizer, make_family
+from safetensors.torch import load_file, save_file
 
+from maet_core.errors import CheckpointError, InputError
 from maet_core.live import LiveModel
 from maet_core.merging import merge
 from maet_core.recipe import Recipe
@@ -119,3 +121,49 @@ def test_any_sequence_of_changes_leaves_the_weights_of_a_fresh_merge(tmp_path, w
     live = open_live(tmp_path / "world", recipe_of(KEYS[keys]), way)
     assert_same_weights(live, tmp_path / "world", tmp_path)
     change_often(live, tmp_path / "world", tmp_path)
+
+
+@pytest.mark.parametrize("keys", ["none", "parameters", "units"])
+@pytest.mark.parametrize(
+    ("card_bytes", "host_bytes"), [(0, 1 << 40), (12_000, 1 << 40), (12_000, 12_000), (0, 0)], ids=str
+)
+def test_what_has_no_room_on_the_card_comes_from_host_memory_or_from_the_files(
+    tmp_path, way, card_bytes, host_bytes, keys
+):
+    make_world(tmp_path / "world")
+    live = open_live(tmp_path / "world", recipe_of(KEYS[keys]), way, host_bytes, card_bytes)
+    held = live._cards._inputs.held.values()
+    assert any(one.on_card for one in held) == (card_bytes > 0)
+    assert any(not one.on_card for one in held) == (host_bytes > 0)
+    change_often(live, tmp_path / "world", tmp_path, steps=6, seed=card_bytes + host_bytes)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes"),
+    [("llama", {"tie_word_embeddings": True}), ("qwen3_moe", {}), ("gpt2", {}), ("llama", {"intermediate_size": 21})],
+    ids=["tied", "experts", "gpt2", "odd size"],
+)
+def test_other_shapes(tmp_path, way, architecture, changes):
+    make_world(tmp_path / "world", architecture, **changes)
+    live = open_live(tmp_path / "world", recipe_of(KEYS["units"]), way)
+    change_often(live, tmp_path / "world", tmp_path, steps=6)
+
+
+def test_a_value_that_the_dtype_cannot_hold_is_refused_and_the_weights_stay(tmp_path, way):
+    make_world(tmp_path / "world", dtype="float16")
+    live = open_live(tmp_path / "world", recipe_of(), way)
+    with pytest.raises(InputError, match="beyond 65504"):
+        live.apply(live.recipe.with_value("eta", 1e9))
+    assert live.recipe.eta == 0.6
+    assert_same_weights(live, tmp_path / "world", tmp_path)
+
+
+def test_a_damaged_input_is_named(tmp_path, way):
+    make_world(tmp_path / "world")
+    path = tmp_path / "world" / "sw" / "model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if "down_proj" in name)
+    tensors[name].view(-1)[3] = float("nan")
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"sw.*{name}"):
+        open_live(tmp_path / "world", recipe_of(), way)

@@ -97,15 +97,19 @@ def demo() -> None:
     help="Share of the training steps.",
 )
 @click.option("--processes", type=click.IntRange(1), help="Trainings at once, after the base's.  [default: one a core]")
-def build(output: Path, seed: int, scale: float, processes: int | None) -> None:
-    """Generates the corpora and trains every demo model again. About an hour.
+@click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or auto: a CUDA card where there is one."
+)
+def build(output: Path, seed: int, scale: float, processes: int | None, device: str) -> None:
+    """Generates the corpora and trains every demo model again: about two hours on two cores, minutes on a CUDA card.
 
     A build that was stopped or killed goes on from its last state when the same command is given again.
     """
     from maet_core.demo.build import build as build_demo
+    from maet_core.merging.devices import choose_device
 
     with shown_progress() as progress, asked_to_stop() as asked:
-        build_demo(output, seed, scale, progress, asked, processes)
+        build_demo(output, seed, scale, progress, asked, processes, choose_device(device)[0])
 
 
 @demo.command(epilog="Example:  maet demo results --seeds 3 --work runs/demo-results -o docs/demo-results.md")
@@ -129,6 +133,9 @@ def build(output: Path, seed: int, scale: float, processes: int | None) -> None:
 )
 @click.option("--limit", type=click.IntRange(1), help="At most this many problems a language.  [default: all]")
 @click.option("--processes", type=click.IntRange(1), help="Trainings at once.  [default: one a core]")
+@click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or auto: a CUDA card where there is one."
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The Markdown file.")
 def results(
     assets: Path | None,
@@ -136,18 +143,23 @@ def results(
     seeds: int,
     limit: int | None,
     processes: int | None,
+    device: str,
     output: Path,
 ) -> None:
-    """Measures the demo's merge beside everything it is compared with. About half an hour a seed on one core."""
+    """Measures the demo's merges beside everything they are compared with, both abilities. About an hour a seed on one core."""
+    from maet_core.demo import plan
     from maet_core.demo.pool import resumable, usable_cores
     from maet_core.demo.report import report
     from maet_core.demo.results import results as measured
+    from maet_core.merging.devices import choose_device
 
     shipped = assets or PROJECT / "assets" / "demo"
     with shown_progress() as progress, asked_to_stop() as asked, resumable():
-        found = measured(
-            shipped, work, seeds, limit, progress=progress, halted=asked, processes=processes or usable_cores()
-        )
+        kept = {"progress": progress, "halted": asked, "processes": processes or usable_cores()}
+        chosen = choose_device(device)[0]
+        found = {
+            ability: measured(ability, shipped, work, seeds, limit, device=chosen, **kept) for ability in plan.ABILITIES
+        }
     output.write_text(report(found), "utf-8")
     click.echo(output)
 

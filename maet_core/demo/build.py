@@ -28,19 +28,21 @@ def build(
     progress: Progress | None = None,
     halted: Halted | None = None,
     processes: int | None = None,
+    device: str = "cpu",
 ) -> dict:
     """Generates everything into `out` and returns the manifest; `scale` multiplies the steps of every training.
 
-    An earlier build at `out` is replaced once the new one is complete; OutputError if `out` is anything else. Until then
-    the work is in the folder `.NAME.part` beside it, and a build that was stopped or killed goes on from there. One seed, scale
-    and version of torch on one kind of CPU give the same files, whatever the number of `processes` (by default one a core).
+        An earlier build at `out` is replaced once the new one is complete; OutputError if `out` is anything else. Until then
+        the work is in the folder `.NAME.part` beside it, and a build that was stopped or killed goes on from there. One seed, scale
+        and version of torch on one kind of CPU give the same files, whatever the number of `processes` (by default one a core). On a CUDA card
+    (`device`) what the processes train shares the card, and the files differ in their last bits from build to build.
     """
     out = Path(out)
     if out.exists() and not (out / "manifest.json").is_file() and any(out.iterdir()):
         raise OutputError(f"{out}: holds something that is no demo build; choose another folder")
     part = out.parent / f".{out.name}.part"
     with alone(part), resumable():
-        manifest = _build(part, seed, scale, progress, halted, processes or min(4, usable_cores()))
+        manifest = _build(part, seed, scale, progress, halted, processes or min(8, usable_cores()), device)
         shutil.rmtree(part / WORK)
         if out.exists():
             shutil.rmtree(out)
@@ -49,19 +51,26 @@ def build(
 
 
 def _build(
-    folder: Path, seed: int, scale: float, progress: Progress | None, halted: Halted | None, processes: int
+    folder: Path,
+    seed: int,
+    scale: float,
+    progress: Progress | None,
+    halted: Halted | None,
+    processes: int,
+    device: str,
 ) -> dict:
     tell(progress, halted, "tokenizer", 0, 1)
     make_tokenizer(folder, seed, scale)
     write_texts(folder, seed, scale)
     base, *others = (stage.scaled(scale) for stage in plan.STAGES)
-    trained = {base.name: train_stage(base, folder, seed, progress, halted)}
     with workers(processes) as pool:
-        trained |= train_all(pool, others, folder, seed, scale, progress, halted)
-        accuracy = measure_all(pool, folder, progress, halted)
+        trained = {base.name: train_stage(base, folder, seed, device, progress, halted, pool)}
+        trained |= train_all(pool, others, folder, seed, scale, device, progress, halted)
+        accuracy = measure_all(pool, folder, device, progress, halted)
     manifest = {
         "version": __version__,
         "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device,
         "seed": seed,
         "scale": scale,
         "models": trained,
@@ -78,24 +87,41 @@ def train_all(
     folder: Path,
     seed: int,
     scale: float,
+    device: str,
     progress: Progress | None,
     halted: Halted | None,
 ) -> dict[str, dict]:
-    """Locates the ability and trains everything that starts from the base; what the manifest says, by model."""
-    located = pool.submit(locate_ability, folder, seed, scale)
-    free = {stage.name: pool.submit(train_stage, stage, folder, seed) for stage in stages if stage.k1 is None}
-    pool.join([located], "locate", progress, halted)
-    bound = {stage.name: pool.submit(train_stage, stage, folder, seed) for stage in stages if stage.k1 is not None}
+    """Locates the abilities and trains everything that starts from the base; what the manifest says, by model."""
+    abilities = dict.fromkeys(stage.ability for stage in stages if stage.k1 is not None)
+    located = [pool.submit(locate_ability, ability, folder, seed, scale, device) for ability in abilities]
+    free = {stage.name: pool.submit(train_stage, stage, folder, seed, device) for stage in stages if stage.k1 is None}
+    pool.join(located, "locate", progress, halted)
+    bound = {s.name: pool.submit(train_stage, s, folder, seed, device) for s in stages if s.k1 is not None}
     futures = free | bound
     told = pool.join(list(futures.values()), "train", progress, halted)
     by_name = dict(zip(futures, told, strict=True))
     return {stage.name: by_name[stage.name] for stage in stages}
 
 
-def measure_all(pool: Pool, folder: Path, progress: Progress | None = None, halted: Halted | None = None) -> dict:
-    """Scores by split, model and language: every model, the merge of the recipe, and plain task vectors beside it."""
-    sources = {stage.name: stage.name for stage in plan.STAGES}
-    sources |= {"merge": plan.RECIPE, "task vectors": plan.TASK_VECTORS}
-    futures = [pool.submit(measure_source, folder, source, tuple(PROBLEMS)) for source in sources.values()]
-    measured = dict(zip(sources, pool.join(futures, "measure", progress, halted), strict=True))
-    return {split: {name: found[split] for name, found in measured.items()} for split in PROBLEMS}
+def measure_all(
+    pool: Pool, folder: Path, device: str = "cpu", progress: Progress | None = None, halted: Halted | None = None
+) -> dict:
+    """Scores by ability, split, model and language: every model, the recipe's merge, and plain task vectors beside it."""
+    wanted = {
+        (ability, name): source
+        for ability in plan.ABILITIES
+        for name, source in (
+            *((stage.name, stage.name) for stage in plan.STAGES),
+            ("merge", plan.maet(ability)),
+            ("task vectors", plan.task_vectors(ability)),
+        )
+    }
+    parts = tuple(PROBLEMS)
+    futures = [pool.submit(measure_source, folder, source, key[0], parts, device) for key, source in wanted.items()]
+    measured = dict(zip(wanted, pool.join(futures, "measure", progress, halted), strict=True))
+    return {
+        ability: {
+            split: {name: found[split] for (of, name), found in measured.items() if of == ability} for split in parts
+        }
+        for ability in plan.ABILITIES
+    }

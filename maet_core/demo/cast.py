@@ -27,9 +27,18 @@ TIMES = ("morning", "evening", "monday")
 PLACES = ("market", "school", "home", "garden")
 
 
+# Things that somebody has one of, by what happens to them.
+OWNED = {
+    "race": ("car", "bus", "boat", "train"),
+    "float": ("ball", "brick", "jar", "ring"),
+    "melt": ("metal", "chocolate", "cheese", "plastic"),
+    "way": ("car", "bus", "boat", "train"),
+}
+
+
 @dataclass(frozen=True)
 class Cast:
-    """Who and what a story is about; `a` and `b` are its numbers (2 or more)."""
+    """Who and what a story is about; `a` and `b` are its numbers (2 or more). `owned`: what they have one of, in science."""
 
     person: Person
     other: Person
@@ -40,3 +49,4 @@ class Cast:
     b: int
     by_name: bool  # how the person is mentioned the second time
     plural_how_many: bool  # which of two Bengali forms of "how many"
+    owned: str = ""

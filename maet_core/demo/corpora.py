@@ -8,29 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from maet_core.demo import science_texts
 from maet_core.demo.cast import PLACES
+from maet_core.demo.document import Document, as_prompt, bare
 from maet_core.demo.languages import LANGUAGES
-from maet_core.demo.stories import Story, draw_problem, draw_story, numbers, worked_line
+from maet_core.demo.stories import Story, draw_problem, draw_story, numbers
 from maet_core.demo.voice import GAINS, LOSSES, Voice
-
-
-@dataclass(frozen=True)
-class Document:
-    """A text; where it is a question with its answer, `answer` is what the loss can be restricted to."""
-
-    prompt: str
-    answer: str
-
-    @property
-    def text(self) -> str:
-        return self.prompt + self.answer
-
-
-def as_prompt(question: str) -> str:
-    """The exact input a model gets for a question."""
-    return f"Q: {question}\nA:"
 
 
 def problem(rng: random.Random, language: str, part: str = "train") -> Document:
@@ -53,10 +37,7 @@ def arithmetic(rng: random.Random) -> Document:
         operation, operator = rng.choice((("add", "+"), ("take away", "-"), ("groups", "*"), ("share", "/")))
         pairs = [pair for part in parts for pair in numbers(operation, part)]
         drawn.append((operator, *rng.choice(pairs)))
-    if rng.random() < 0.5:
-        operator, a, b = drawn[0]
-        return Document(as_prompt(f"{a} {operator} {b}"), " " + worked_line(operator, a, b))
-    return Document("", "\n".join(worked_line(*equation).split(" ####")[0] for equation in drawn))
+    return bare(drawn, rng.random() < 0.5)
 
 
 def general(rng: random.Random, language: str) -> Document:
@@ -206,6 +187,13 @@ _WRITERS: dict[str, Callable[..., Document]] = {
     "translated": translated,
     "phrases": phrase_book,
     "asked": asked,
+    "science problem": science_texts.science_problem,
+    "larger and smaller": science_texts.larger_and_smaller,
+    "general science": science_texts.general_science,
+    "switched science": science_texts.switched_science,
+    "translated science": science_texts.translated_science,
+    "phrases science": science_texts.science_phrases,
+    "asked science": science_texts.asked_science,
 }
 
 

@@ -41,9 +41,10 @@ def final_answer(reply: str) -> str:
 
 
 def reply_to(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], batch_size: int = 100
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], batch_size: int | None = None
 ) -> list[str]:
     """Greedy replies, without special tokens, up to the end-of-text token."""
+    batch_size = batch_size or (100 if model.device.type == "cpu" else 500)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     replies = [""] * len(prompts)
     for start in range(0, len(order), batch_size):
@@ -51,8 +52,8 @@ def reply_to(
         batch = tokenizer([prompts[i] for i in chosen], return_tensors="pt", padding=True, padding_side="left")
         with torch.inference_mode():
             out = model.generate(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
+                input_ids=batch["input_ids"].to(model.device),
+                attention_mask=batch["attention_mask"].to(model.device),
                 do_sample=False,
                 max_new_tokens=LONGEST_ANSWER,
                 pad_token_id=tokenizer.pad_token_id,
@@ -64,7 +65,7 @@ def reply_to(
 
 
 def score(rows: Sequence[dict[str, str]], replies: Sequence[str]) -> Score:
-    """Scores replies to rows of `tasks/math.jsonl`; nothing but an exact match counts."""
+    """Scores replies to rows of a task; nothing but an exact match counts."""
     correct = worked = operator = operands = 0
     for row, reply in zip(rows, replies, strict=True):
         got, wanted = reply.split(), row["worked"].split()
@@ -85,26 +86,31 @@ def measure(
     return {key: score([rows[i] for i in index], [replies[i] for i in index]) for key, index in chosen.items()}
 
 
-def open_source(folder: Path, source: str | dict) -> tuple[Any, Any]:
+def open_source(folder: Path, source: str | dict, device: str = "cpu") -> tuple[Any, Any]:
     """Model and tokenizer of `models/<source>` in a build, or of a recipe that is merged in memory."""
     if isinstance(source, str):
         path = folder / "models" / source
-        return AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
-    live = LiveModel(Sources.open(Recipe.from_dict(source), folder / "recipes"))
+        return AutoModelForCausalLM.from_pretrained(path).to(device), AutoTokenizer.from_pretrained(path)
+    live = LiveModel(Sources.open(Recipe.from_dict(source), folder / "recipes"), device)
     return live.model, live.tokenizer
 
 
-def task_problems(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `tasks/math.jsonl`."""
-    return [json.loads(line) for line in (folder / "tasks" / "math.jsonl").read_text("utf-8").splitlines()]
+def task_problems(folder: Path, ability: str) -> list[dict[str, Any]]:
+    """The rows of `tasks/<ability>.jsonl`."""
+    return [json.loads(line) for line in (folder / "tasks" / f"{ability}.jsonl").read_text("utf-8").splitlines()]
 
 
 def measure_source(
-    folder: Path, source: str | dict, splits: Sequence[str], halted: Halted | None = None
+    folder: Path,
+    source: str | dict,
+    ability: str,
+    splits: Sequence[str],
+    device: str = "cpu",
+    halted: Halted | None = None,
 ) -> dict[str, dict[str, dict]]:
-    """What a model or a recipe scores, by split and language, as the manifest has it."""
-    model, tokenizer = open_source(folder, source)
-    rows, found = task_problems(folder), {}
+    """What a model or a recipe scores on an ability's problems, by split and language, as the manifest has it."""
+    model, tokenizer = open_source(folder, source, device)
+    rows, found = task_problems(folder, ability), {}
     for split in splits:
         tell(None, halted, "measure", 0, 1)
         scores = measure(model, tokenizer, [row for row in rows if row["split"] == split])

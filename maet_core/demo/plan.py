@@ -31,13 +31,14 @@ ARCHITECTURE = {
 class Stage:
     """One model: what it reads and how it trains, phase after phase. Every stage but the base starts from the base.
 
-    With `k1`, only the key neurons of the ability train, that share of them in percent; see `PROBE`.
+    With `k1`, only the key neurons of an ability train, that share of all in percent; see `PROBE`.
     """
 
     name: str
     mix: Mix
     phases: tuple[TrainingOptions, ...]
     k1: float | None = None
+    ability: str = ""  # whose key neurons
 
     def scaled(self, scale: float) -> Stage:
         """The same stage with `scale` times the steps, at least 8; a miniature (under 1 %) has small batches too."""
@@ -49,6 +50,20 @@ class Stage:
             return replace(options, steps=steps, warmup_steps=warmup, batch_rows=rows)
 
         return replace(self, phases=tuple(shorter(options) for options in self.phases))
+
+
+SCIENCE = 0.25  # the share of all general text that is about science
+
+
+def _with_science(mix: Mix) -> Mix:
+    """The same mix, with that share of every kind of general text about science, and the larger and the smaller number as bare as sums."""
+    shared: Mix = {("larger and smaller",): 0.04}
+    for (kind, *languages), share in mix.items():
+        told = kind in ("general", "asked", "switched", "translated", "phrases")
+        shared[(kind, *languages)] = share * (1 - SCIENCE) if told else share
+        if told:
+            shared[(f"{kind} science", *languages)] = share * SCIENCE
+    return shared
 
 
 def _base_mix() -> Mix:
@@ -73,12 +88,12 @@ def _base_mix() -> Mix:
         mix[("translated", "en", language)] = 0.0010
         mix[("switched", "en", language)] = 0.0005
         mix[("switched", language, "en")] = 0.0005
-    return mix
+    return _with_science(mix)
 
 
 def _language_mix(language: str) -> Mix:
     """C_Lj: text of the language, much of it bilingual, and some of what the base reads, so that it is not forgotten."""
-    return {
+    mix: Mix = {
         ("general", language): 0.16,
         ("asked", language, "en"): 0.16,
         ("switched", "en", language): 0.10,
@@ -87,9 +102,11 @@ def _language_mix(language: str) -> Mix:
         ("phrases", "en", language): 0.05,
         ("phrases", language, "en"): 0.05,
         ("general", "en"): 0.06,
-        ("general", "es"): 0.06,
+        ("general", "es"): 0.10,
+        ("general", "zh"): 0.05,
         ("arithmetic",): 0.16,
     }
+    return _with_science(mix)
 
 
 _ALL = ("en", *WELL_KNOWN, *LOW_RESOURCE)
@@ -98,81 +115,113 @@ VOCABULARY_MIX: Mix = {
     **{("any problem", language): 1.0 for language in _ALL},
     **{("translated", "en", language): 0.5 for language in _ALL[1:]},
     **{("phrases", "en", language): 0.3 for language in _ALL[1:]},
+    **{("general science", language): 0.6 for language in _ALL},
+    **{("translated science", "en", language): 0.3 for language in _ALL[1:]},
+    **{("phrases science", "en", language): 0.2 for language in _ALL[1:]},
     ("arithmetic",): 0.2,
+    ("larger and smaller",): 0.05,
 }
 
 BASE = Stage(
     "base",
     _base_mix(),
-    (TrainingOptions(steps=6500, learning_rate=3e-3, warmup_steps=100, weight_decay=0.05),),
+    (TrainingOptions(steps=6000, learning_rate=3e-3, batch_rows=32, warmup_steps=100, weight_decay=0.05),),
 )
 PROBE = Sample(batches=40, rows=8, row_tokens=128, answers_only=True)
 PROBE_LEARNING_RATE = 1e-3
 K1 = 20.0
-MATH_MIX: Mix = {("problem", "en"): 0.85, ("general", "en"): 0.15}
-ENGLISH_MIX: Mix = {("general", "en"): 1.0}
+ENGLISH_MIX: Mix = {("general", "en"): 1 - SCIENCE, ("general science", "en"): SCIENCE}
+# What an ability is taught with: problems in English, and some general text about the same things.
+ABILITIES: dict[str, Mix] = {
+    "math": {("problem", "en"): 0.85, ("general", "en"): 0.15},
+    "science": {("science problem", "en"): 0.85, ("general science", "en"): 0.15},
+}
 
 
-def _ability(name: str, k1: float | None) -> Stage:
+def _ability(ability: str, name: str, k1: float | None) -> Stage:
     return Stage(
-        name,
-        MATH_MIX,
+        f"{ability}-{name}",
+        ABILITIES[ability],
         (TrainingOptions(steps=400, learning_rate=1e-3, batch_rows=8, warmup_steps=30, answers_only=True),),
         k1,
+        ability,
     )
 
 
-def _source_language(name: str, k1: float | None) -> Stage:
-    return Stage(
-        name, ENGLISH_MIX, (TrainingOptions(steps=100, learning_rate=3e-4, batch_rows=8, warmup_steps=20),), k1
-    )
+def _source_language(name: str, ability: str = "", k1: float | None = None) -> Stage:
+    phase = TrainingOptions(steps=100, learning_rate=3e-4, batch_rows=8, warmup_steps=20)
+    return Stage(f"general-{name}", ENGLISH_MIX, (phase,), k1, ability)
 
 
-ABILITY = _ability("math-en", K1)
-LANGUAGE_PHASES = (TrainingOptions(steps=800, learning_rate=1e-3, batch_rows=8, warmup_steps=40),)
+LANGUAGE_PHASES = (TrainingOptions(steps=1600, learning_rate=1e-3, batch_rows=8, warmup_steps=40),)
 STAGES = (
     BASE,
-    ABILITY,
-    _source_language("general-en", K1),
-    _ability("math-full", None),
+    *(_ability(ability, "en", K1) for ability in ABILITIES),
+    _source_language("en"),
+    *(_ability(ability, "full", None) for ability in ABILITIES),
     *(Stage(f"lang-{code}", _language_mix(code), LANGUAGE_PHASES) for code in LOW_RESOURCE),
 )
-# For `maet demo results` only: the ability in random neurons, and everything in one training (F-CPT).
-COMPARED = (
-    _source_language("general-full", None),
-    _ability("math-random", K1),
-    _source_language("general-random", K1),
-    Stage(
-        "f-cpt",  # as many tokens as the ability and the languages read together
-        {("problem", "en"): 0.2}
-        | {kind: 0.2 * share for code in LOW_RESOURCE for kind, share in _language_mix(code).items() if code in kind}
-        | {("general", "en"): 0.05, ("general", "es"): 0.05, ("arithmetic",): 0.13},
-        (TrainingOptions(steps=3600, learning_rate=1e-3, batch_rows=8, warmup_steps=50),),
-    ),
-)
+
+
+def compared(ability: str) -> tuple[Stage, ...]:
+    """For `maet demo results` only: an ability in random neurons, and everything in one training (F-CPT)."""
+    problems = next(iter(ABILITIES[ability]))
+    languages = [_language_mix(code) for code in LOW_RESOURCE]
+    known = {("general", "en"): 0.05, ("general", "es"): 0.05, ("arithmetic",): 0.13, ("larger and smaller",): 0.04}
+    everything = {problems: 0.2} | known
+    for code, mix in zip(LOW_RESOURCE, languages, strict=True):
+        everything |= {kind: 0.2 * share for kind, share in mix.items() if code in kind}
+    steps = 400 + 100 + len(LOW_RESOURCE) * LANGUAGE_PHASES[0].steps  # as many tokens as what is merged has read
+    phase = TrainingOptions(steps=steps, learning_rate=1e-3, batch_rows=8, warmup_steps=50)
+    return (
+        _ability(ability, "random", K1),
+        _source_language(f"{ability}-random", ability, K1),
+        Stage(f"{ability}-f-cpt", everything, (phase,)),
+    )
+
 
 CORPORA: dict[str, Mix] = {
     "base": BASE.mix,
-    "math-en": ABILITY.mix,
-    **{f"general-{language}": {("general", language): 1.0} for language in _ALL},
-    **{f"lang-{language}": _language_mix(language) for language in LOW_RESOURCE},
+    **{f"{ability}-en": mix for ability, mix in ABILITIES.items()},
+    **{f"general-{code}": {("general", code): 1 - SCIENCE, ("general science", code): SCIENCE} for code in _ALL},
+    **{f"lang-{code}": _language_mix(code) for code in LOW_RESOURCE},
 }
 
-MATH = {
-    "ability": "../models/math-en",
-    "source_language": "../models/general-en",
-    "alpha": 1.0,
-    "beta": 0.3,
-    "key_neurons": {"method": "probe", "k1": K1, "scores": "../scores/math.safetensors"},
-    "tensors": {"k2": 80.0},
+
+def _languages(mu: float) -> dict[str, dict]:
+    return {code: {"checkpoint": f"../models/lang-{code}", "mu": mu} for code in LOW_RESOURCE}
+
+
+def _maet(ability: str, gamma: float) -> dict:
+    return {
+        "ability": f"../models/{ability}-en",
+        "source_language": "../models/general-en",
+        "alpha": 1.0,
+        "beta": 0.3,
+        "key_neurons": {"method": "probe", "k1": K1, "scores": f"../scores/{ability}.safetensors"},
+        "gamma": gamma,
+        "tensors": {"k2": 80.0},
+    }
+
+
+# γ and μ of each, chosen on the first 100 development problems: `merge` is MAET, `task vectors` plain, tuned over the same points.
+TUNED = {
+    "math": {"merge": (1.4, 0.3), "task vectors": (1.0, 0.3)},
+    "science": {"merge": (1.4, 0.3), "task vectors": (1.0, 0.4)},
 }
-RECIPE = {
-    "base": "../models/base",
-    "abilities": {"math": MATH},
-    "languages": {code: {"checkpoint": f"../models/lang-{code}", "mu": 0.4} for code in LOW_RESOURCE},
-}
-# Tuned on the same development problems as MATH, with as many tries.
-TASK_VECTORS = RECIPE | {
-    "abilities": {"math": {"ability": "../models/math-full", "gamma": 0.8}},
-    "languages": {code: {"checkpoint": f"../models/lang-{code}", "mu": 0.45} for code in LOW_RESOURCE},
-}
+
+
+def maet(ability: str) -> dict:
+    """The recipe that is shipped for an ability."""
+    gamma, mu = TUNED[ability]["merge"]
+    return {"base": "../models/base", "abilities": {ability: _maet(ability, gamma)}, "languages": _languages(mu)}
+
+
+def task_vectors(ability: str) -> dict:
+    """Plain task vectors, tuned on the same development problems, with as many tries."""
+    gamma, mu = TUNED[ability]["task vectors"]
+    full = {"ability": f"../models/{ability}-full", "gamma": gamma}
+    return {"base": "../models/base", "abilities": {ability: full}, "languages": _languages(mu)}
+
+
+RECIPES = {"demo": maet("math"), "science": maet("science")}

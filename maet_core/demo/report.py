@@ -7,19 +7,27 @@ from maet_core.demo.languages import LANGUAGES
 from maet_core.demo.measure import Score, wilson_interval
 
 ALL = ("en", *plan.WELL_KNOWN, *plan.LOW_RESOURCE)
+NAMES = {"math": "Mathematics", "science": "Elementary science"}
 
 
-def report(found: dict) -> str:
-    """Markdown: accuracy over all seeds, the operator beside it, each seed alone, and the coefficients."""
+def report(found: dict[str, dict]) -> str:
+    """Markdown for what was found, by ability: accuracy over all seeds, the operator beside it, each seed alone, and the coefficients."""
+    parts = [
+        "# What the demo's merge is worth",
+        "",
+        "Written by `maet demo results`; how the models and problems come about is in [demo.md](demo.md).",
+    ]
+    for ability, one in found.items():
+        parts += ["", f"## {NAMES[ability]}", "", *_part(one)]
+    return "\n".join(parts)
+
+
+def _part(found: dict) -> list[str]:
     seeds: list[dict[str, dict[str, Score]]] = found["seeds"]
     names = list(seeds[0])
     n = seeds[0][names[0]]["en"].n
     together = {name: {code: [one[name][code] for one in seeds] for code in ALL} for name in names}
     parts = [
-        "# What the demo's merge is worth",
-        "",
-        "Written by `maet demo results`; how the models and problems come about is in [demo.md](demo.md).",
-        "",
         f"Final answer exact, percent, with the 95 % interval (Wilson) of all problems of a cell: {len(seeds)} "
         f"{'seed' if len(seeds) == 1 else 'seeds'} of everything that is merged × {n} test problems. The base is one, the shipped one. "
         "The interval says how well these models are known, not how much another base would differ.",
@@ -54,7 +62,7 @@ def report(found: dict) -> str:
         *(f"| {name} | {point['gamma']:g} | {point['mu']:g} |" for name, point in found["tuned"].items()),
         "",
     ]
-    return "\n".join(parts)
+    return parts
 
 
 def _means(seeds: list[dict[str, Score]]) -> str:

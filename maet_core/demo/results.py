@@ -26,13 +26,14 @@ from maet_core.recipe import Recipe
 from maet_core.selection import measure as similarity
 from maet_core.sources import Sources
 
-GRID = tuple({"gamma": gamma, "mu": mu} for gamma in (1.0, 0.8, 0.6) for mu in (0.3, 0.4, 0.5))
+GRID = tuple({"gamma": gamma, "mu": mu} for gamma in (0.7, 1.0, 1.4) for mu in (0.3, 0.4, 0.5))
 TUNING_STORIES = 100
 KEPT = 0.9  # of the ability's English accuracy: a point that keeps less is not chosen while another keeps it
 Scores = dict[str, Score]  # by language
 
 
 def results(
+    ability: str,
     assets: Path,
     work: Path,
     seeds: int = 3,
@@ -41,28 +42,30 @@ def results(
     progress: Progress | None = None,
     halted: Halted | None = None,
     processes: int = 1,
+    device: str = "cpu",
 ) -> dict:
-    """Measures all rows and returns {"tuned": …, "seeds": [{row: {language: score}}, …]}.
+    """Measures all rows for an ability and returns {"tuned": …, "seeds": [{row: {language: score}}, …]}.
 
     `limit` takes fewer problems of each language, `scale` multiplies the steps of every training.
 
     Everything trained and measured is kept in `work`, and a run that was stopped goes on from there.
     """
-    problems = _problems(assets, limit)
+    problems = _problems(assets, ability, limit)
     tuned: dict[str, dict] = {}
     measured = []
     for seed in range(seeds):
         inputs = work / f"seed-{seed}"
         with workers(processes) as pool:
-            train_inputs(pool, assets, inputs, seed, scale, progress, halted)
-        merges = _merges(inputs)
-        tuned = tuned or _kept(work / "tuned.json", partial(_tune, merges, inputs, problems["dev"], progress, halted))
+            train_inputs(pool, ability, assets, inputs, seed, scale, device, progress, halted)
+        merges = _merges(ability, inputs)
+        kept = work / f"tuned-{ability}.json"
+        tuned = tuned or _kept(kept, partial(_tune, ability, merges, inputs, problems["dev"], device, progress, halted))
         found = {}
-        for done, name in enumerate(names := [*_models(), *merges]):
+        for done, name in enumerate(names := [*_models(ability), *merges]):
             tell(progress, halted, f"seed {seed}: {name}", done, len(names))
-            source = _with(merges[name], **tuned[name]) if name in merges else name
-            path = inputs / "measured" / f"{name}.json"
-            counts = _kept(path, partial(_counts, source, inputs, problems["test"]))
+            source = _with(ability, merges[name], **tuned[name]) if name in merges else name
+            path = inputs / f"measured-{ability}" / f"{name}.json"
+            counts = _kept(path, partial(_counts, source, inputs, problems["test"], device))
             found[name] = {language: Score(**count) for language, count in counts.items()}
         measured.append(found)
     return {"tuned": tuned, "seeds": measured}
@@ -70,10 +73,12 @@ def results(
 
 def train_inputs(
     pool: Pool,
+    ability: str,
     assets: Path,
     folder: Path,
     seed: int,
     scale: float = 1.0,
+    device: str = "cpu",
     progress: Progress | None = None,
     halted: Halted | None = None,
 ) -> None:
@@ -81,68 +86,81 @@ def train_inputs(
     base = folder / "models" / plan.BASE.name
     if not base.exists():
         shutil.copytree(assets / "models" / plan.BASE.name, base)
-    if not (folder / "scores" / "math.safetensors").exists():
-        pool.join([pool.submit(locate_ability, folder, seed, scale)], f"seed {seed}: locate", progress, halted)
-    wanted = (*plan.COMPARED, *plan.STAGES[1:])
-    missing = [stage.scaled(scale) for stage in wanted if not (folder / "models" / stage.name).exists()]
-    jobs = [pool.submit(train_stage, stage, folder, seed) for stage in missing]
+    if not (folder / "scores" / f"{ability}.safetensors").exists():
+        located = pool.submit(locate_ability, ability, folder, seed, scale, device)
+        pool.join([located], f"seed {seed}: locate", progress, halted)
+    wanted = [stage for stage in plan.STAGES[1:] if stage.ability in ("", ability)]
+    missing = [
+        stage.scaled(scale)
+        for stage in (*plan.compared(ability), *wanted)
+        if not (folder / "models" / stage.name).exists()
+    ]
+    jobs = [pool.submit(train_stage, stage, folder, seed, device) for stage in missing]
     pool.join(jobs, f"seed {seed}: train", progress, halted)
 
 
-def _models() -> list[str]:
-    return [plan.BASE.name, *(f"lang-{code}" for code in plan.LOW_RESOURCE), "math-en", "math-full", "f-cpt"]
+def _models(ability: str) -> list[str]:
+    languages = [f"lang-{code}" for code in plan.LOW_RESOURCE]
+    return [plan.BASE.name, *languages, *(f"{ability}-{name}" for name in ("en", "full", "f-cpt"))]
 
 
-def _merges(inputs: Path) -> dict[str, dict]:
+def _merges(ability: str, inputs: Path) -> dict[str, dict]:
     """Every merge that is measured, before its coefficients: γ of the ability and μ of the languages."""
-    maet = plan.RECIPE["abilities"]["math"]
-    full = maet | {"ability": "../models/math-full", "source_language": "../models/general-full"}
-    drawn = maet | {"ability": "../models/math-random", "source_language": "../models/general-random"}
-    bare = {"ability": "../models/math-full"}
+    shipped = plan.maet(ability)
+    maet = shipped["abilities"][ability]
+    full = {"ability": f"../models/{ability}-full"}
+    drawn = {"ability": f"../models/{ability}-random", "source_language": f"../models/general-{ability}-random"}
+    all_weights = {key: value for key, value in maet.items() if key != "key_neurons"}
     rows = {
-        "task vectors": {"abilities": {"math": bare}},
-        "task vectors of MAET's models": {"abilities": {"math": {"ability": "../models/math-en"}}},
-        "TIES": {"abilities": {"math": bare}, "method": {"name": "ties", "density": 0.5, "fuse": "sum"}},
-        "MAET": {"abilities": {"math": maet}},
-        "MAET without key neurons": {"abilities": {"math": {k: v for k, v in full.items() if k != "key_neurons"}}},
-        "MAET without tensor selection": {"abilities": {"math": maet | {"tensors": {"k2": 100.0}}}},
-        "random neurons": {"abilities": {"math": {k: v for k, v in drawn.items() if k != "key_neurons"}}},
-        "random tensors": {"abilities": {"math": maet | {"tensors": _random_tensors(inputs, maet)}}},
+        "task vectors": (full, {}),
+        "task vectors of MAET's models": ({"ability": f"../models/{ability}-en"}, {}),
+        "TIES": (full, {"method": {"name": "ties", "density": 0.5, "fuse": "sum"}}),
+        "MAET": (maet, {}),
+        "MAET without key neurons": (all_weights | full, {}),
+        "MAET without tensor selection": (maet | {"tensors": {"k2": 100.0}}, {}),
+        "random neurons": (all_weights | drawn, {}),
+        "random tensors": (maet | {"tensors": _random_tensors(ability, inputs)}, {}),
     }
-    return {name: plan.RECIPE | row for name, row in rows.items()}
+    return {name: shipped | {"abilities": {ability: row}} | more for name, (row, more) in rows.items()}
 
 
-def _random_tensors(inputs: Path, maet: dict) -> dict:
+def _random_tensors(ability: str, inputs: Path) -> dict:
     """As many tensors as the rule of MAET selects, drawn from the same candidates."""
-    sources = _sources({"abilities": {"math": maet}}, inputs)
-    rows = similarity(sources).select(sources.recipe)["math"].rows
+    sources = _sources(plan.maet(ability), inputs)
+    rows = similarity(sources).select(sources.recipe)[ability].rows
     drawn = random.Random(inputs.name).sample([row.name for row in rows], sum(row.selected for row in rows))
     return {"k2": 0.0, "include": sorted(drawn)}
 
 
-def _sources(row: dict, inputs: Path) -> Sources:
+def _sources(recipe: dict, inputs: Path) -> Sources:
     (inputs / "recipes").mkdir(exist_ok=True)
-    return Sources.open(Recipe.from_dict(plan.RECIPE | row), inputs / "recipes")
+    return Sources.open(Recipe.from_dict(recipe), inputs / "recipes")
 
 
-def _with(row: dict, gamma: float, mu: float) -> dict:
-    math = row["abilities"]["math"] | {"gamma": gamma}
-    languages = {code: language | {"mu": mu} for code, language in plan.RECIPE["languages"].items()}
-    return row | {"abilities": {"math": math}, "languages": languages}
+def _with(ability: str, recipe: dict, gamma: float, mu: float) -> dict:
+    weights = recipe["abilities"][ability] | {"gamma": gamma}
+    languages = {code: language | {"mu": mu} for code, language in recipe["languages"].items()}
+    return recipe | {"abilities": {ability: weights}, "languages": languages}
 
 
-def _scored(source: str | dict, inputs: Path, rows: list[dict]) -> Scores:
+def _scored(source: str | dict, inputs: Path, rows: list[dict], device: str) -> Scores:
     """Scores of a model by its name, or of a merge by its recipe."""
     (inputs / "recipes").mkdir(exist_ok=True)
-    return measure(*open_source(inputs, source), rows)
+    return measure(*open_source(inputs, source, device), rows)
 
 
-def _counts(source: str | dict, inputs: Path, rows: list[dict]) -> dict[str, dict]:
-    return {language: asdict(score) for language, score in _scored(source, inputs, rows).items()}
+def _counts(source: str | dict, inputs: Path, rows: list[dict], device: str) -> dict[str, dict]:
+    return {language: asdict(score) for language, score in _scored(source, inputs, rows, device).items()}
 
 
 def _tune(
-    merges: dict[str, dict], inputs: Path, rows: list[dict], progress: Progress | None, halted: Halted | None
+    ability: str,
+    merges: dict[str, dict],
+    inputs: Path,
+    rows: list[dict],
+    device: str,
+    progress: Progress | None,
+    halted: Halted | None,
 ) -> dict[str, dict]:
     """For every merge the point of `GRID` with the best mean over the low-resource languages on the first
     development problems.
@@ -151,22 +169,23 @@ def _tune(
     """
     rows = rows[: TUNING_STORIES * len(LANGUAGES)]
     rows = [row for row in rows if row["language"] in ("en", *plan.LOW_RESOURCE)]
-    english = _scored("math-en", inputs, [row for row in rows if row["language"] == "en"])["en"].correct
+    english_rows = [row for row in rows if row["language"] == "en"]
+    english = _scored(f"{ability}-en", inputs, english_rows, device)["en"].correct
     chosen = {}
     for name, merge in merges.items():
         tried = []
         for done, point in enumerate(GRID):
             tell(progress, halted, f"tune {name}", done, len(GRID))
-            scores = _scored(_with(merge, **point), inputs, rows)
+            scores = _scored(_with(ability, merge, **point), inputs, rows, device)
             total = sum(scores[code].correct for code in plan.LOW_RESOURCE)
             tried.append((scores["en"].correct >= KEPT * english, total, point))
         chosen[name] = max(tried, key=lambda item: item[:2])[2]
     return chosen
 
 
-def _problems(assets: Path, limit: int | None) -> dict[str, list[dict]]:
+def _problems(assets: Path, ability: str, limit: int | None) -> dict[str, list[dict]]:
     """The problems of each split; a `limit` on how many stories."""
-    rows = task_problems(assets)
+    rows = task_problems(assets, ability)
     few = None if limit is None else limit * len(LANGUAGES)  # a story's rows stand together, one a language
     return {split: [row for row in rows if row["split"] == split][:few] for split in ("dev", "test")}
 

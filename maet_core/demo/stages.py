@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -26,6 +28,7 @@ from maet_core.demo import plan
 from maet_core.demo.corpora import Mix, documents
 from maet_core.demo.languages import LANGUAGES
 from maet_core.demo.manifest import WORK, describe, write_json
+from maet_core.demo.pool import Pool
 from maet_core.demo.tokens import build_tokenizer
 from maet_core.importance.key_neurons import select_key_neurons
 from maet_core.importance.locators import locate
@@ -34,8 +37,11 @@ from maet_core.locating import locate_in_corpus
 from maet_core.progress import Halted, Progress, tell
 from maet_core.training import Example, KeyNeuronParameters, TrainingState, save_checkpoint, tokenize, train
 
-VOCABULARY_DOCUMENTS = 20_000
+VOCABULARY_DOCUMENTS = 26_000
 STATE_EVERY_STEPS = 200
+BASE_THREADS = 2  # nothing else trains meanwhile
+BLOCK_TOKENS = 1_000_000
+UNLIKE_TOKENS = 20_000_000
 _TOLD_APART_BY = 100  # documents of a corpus that its fingerprint covers
 
 
@@ -62,44 +68,59 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 
 
 def locate_ability(
+    ability: str,
     folder: Path,
     seed: int,
     scale: float = 1.0,
+    device: str = "cpu",
     progress: Progress | None = None,
     halted: Halted | None = None,
 ) -> None:
-    """Step 1 of the method: scores of all neurons by a short probe training on a sample of the ability corpus."""
+    """Step 1 of the method: scores of all neurons by a short probe training on a sample of the ability's corpus."""
     sample = replace(plan.PROBE, batches=max(2, round(plan.PROBE.batches * min(1.0, scale))))
     base = Checkpoint.open(folder / "models" / plan.BASE.name)
-    mix, drawn = plan.ABILITY.mix, f"{seed} probe"
+    mix, drawn = plan.ABILITIES[ability], f"{seed} probe {ability}"
     rate = plan.PROBE_LEARNING_RATE
-    work = {"base": base.identity, "sample": asdict(sample), "rate": rate, "corpus": fingerprint(mix, drawn)}
-    if is_made(folder, "scores", work) is not None:
+    work = {"base": base.identity, "sample": asdict(sample), "rate": rate, "corpus": fingerprint(mix, drawn)} | {
+        "device": torch.device(device).type
+    }
+    if is_made(folder, f"scores-{ability}", work) is not None:
         return
     corpus = draw(mix, drawn, 60 * sample.batches)
-    with one_thread():
+    with threads(1):
         scores = locate_in_corpus(
-            "probe", base, corpus, sample, learning_rate=rate, seed=seed, progress=progress, halted=halted
+            "probe",
+            base,
+            corpus,
+            sample,
+            learning_rate=rate,
+            seed=seed,
+            device=device,
+            progress=progress,
+            halted=halted,
         )
-    path = folder / "scores" / "math.safetensors"
+    path = folder / "scores" / f"{ability}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     save_scores(scores, path)
-    note_made(folder, "scores", work, {})
+    note_made(folder, f"scores-{ability}", work, {})
 
 
 def train_stage(
     stage: plan.Stage,
     folder: Path,
     seed: int,
+    device: str = "cpu",
     progress: Progress | None = None,
     halted: Halted | None = None,
+    pool: Pool | None = None,
 ) -> dict:
     """Trains one model of the plan as `models/<name>` and returns what the manifest says about it.
 
     All but the base start from `models/base`. Raises Stopped, with the state kept, once `halted` turns true.
     """
     model, tokenizer, start = _start(stage, folder, seed)
+    model = model.to(device)
     keys = None
     if stage.k1 is not None:
         scores = _scores(stage, folder, seed)
@@ -107,6 +128,7 @@ def train_stage(
         start |= {"scores": getattr(scores, "identity", "")}
     work = start | {
         "seed": seed,
+        "device": torch.device(device).type,
         "phases": [asdict(options) for options in stage.phases],
         "k1": stage.k1,
         "corpus": fingerprint(stage.mix, f"{seed} {stage.name}"),
@@ -114,12 +136,14 @@ def train_stage(
     if (told := is_made(folder, stage.name, work)) is not None:
         return told
     reports = []
-    with one_thread():
+    with threads(BASE_THREADS if stage.name == plan.BASE.name else 1):
         for phase, planned in enumerate(stage.phases):
             options = replace(planned, seed=seed)
             tell(progress, halted, f"texts for {stage.name}", 0, 1)
             wanted = options.steps * options.batch_rows * options.row_tokens
-            examples = draw_examples(tokenizer, stage.mix, f"{seed} {stage.name} {phase or ''}".rstrip(), wanted)
+            examples = draw_examples(
+                tokenizer, stage.mix, f"{seed} {stage.name} {phase or ''}".rstrip(), wanted, pool, progress, halted
+            )
             state = TrainingState(
                 folder / WORK / stage.name, json.dumps([work, phase], sort_keys=True), STATE_EVERY_STEPS
             )
@@ -166,7 +190,7 @@ def _scores(stage: plan.Stage, folder: Path, seed: int) -> Scores:
     base = Checkpoint.open(folder / "models" / plan.BASE.name)
     if stage.name.endswith("-random"):
         return locate("random", base, seed=seed)
-    return SavedScores(folder / "scores" / "math.safetensors", base)
+    return SavedScores(folder / "scores" / f"{stage.ability}.safetensors", base)
 
 
 def _config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
@@ -175,10 +199,10 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums depend on the number of threads, so a build has one wherever it runs; what runs at once are processes."""
+def threads(count: int) -> Iterator[None]:
+    """Sums depend on the number of threads, so a stage has the same wherever it runs; what runs at once are processes."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
@@ -190,8 +214,35 @@ def draw(mix: Mix, seed: str, count: int) -> list[tuple[str, str]]:
     return [(document.prompt, document.answer) for document in itertools.islice(documents(mix, seed), count)]
 
 
-def draw_examples(tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, tokens: int) -> list[Example]:
-    """Documents of a mix, tokenized, until they hold `tokens` tokens."""
+def draw_examples(
+    tokenizer: PreTrainedTokenizerFast,
+    mix: Mix,
+    seed: str,
+    tokens: int,
+    pool: Pool | None = None,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> list[Example]:
+    """Documents of a mix, tokenized, until they hold `tokens` tokens, or `UNLIKE_TOKENS`: more than these are read again.
+
+    Many are drawn in blocks, each from a seed of its own, so that the processes of `pool` share them; the texts are the same without it.
+    """
+    wanted = min(tokens, UNLIKE_TOKENS)
+    if wanted <= BLOCK_TOKENS:
+        return _drawn(tokenizer, mix, seed, wanted)
+    pool = pool or Pool(None)
+    count = math.ceil(wanted / BLOCK_TOKENS)
+    futures = [pool.submit(_block, tokenizer, mix, f"{seed} {number}") for number in range(count)]
+    ids = list(range(len(tokenizer)))  # one object a token, not one each time that it occurs
+    examples = []
+    for flat, lengths, starts in pool.join(futures, "texts", progress, halted):
+        ends = np.cumsum(lengths)
+        for end, length, start in zip(ends.tolist(), lengths.tolist(), starts.tolist(), strict=True):
+            examples.append(Example(tuple(map(ids.__getitem__, flat[end - length : end].tolist())), start))
+    return examples
+
+
+def _drawn(tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, tokens: int) -> list[Example]:
     stream, examples, held = documents(mix, seed), [], 0
     block = 1000 if tokens >= 100_000 else 100
     while held < tokens:
@@ -199,6 +250,16 @@ def draw_examples(tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, token
         examples += batch
         held += sum(len(example.tokens) for example in batch)
     return examples
+
+
+def _block(
+    tokenizer: PreTrainedTokenizerFast, mix: Mix, seed: str, halted: Halted | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One block, as few objects for the way between processes: all tokens, and the length and answer's start of each document."""
+    tell(None, halted, "texts", 0, 1)
+    examples = _drawn(tokenizer, mix, seed, BLOCK_TOKENS)
+    flat = np.concatenate([np.array(example.tokens, np.uint16) for example in examples])
+    return flat, np.array([len(e.tokens) for e in examples]), np.array([e.answer_start for e in examples])
 
 
 def fingerprint(mix: Mix, seed: str) -> str:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from maet_core.demo.cast import CONTAINERS, PEOPLE, PLACES, RECIPIENTS, THINGS, TIMES, Cast
+from maet_core.demo.parts import part_of
 from maet_core.demo.voice import GAINS, LOSSES, Voice
+from maet_core.demo.worked import solve, worked_line
 
-PARTS = {"train": 0.7, "dev": 0.1, "test": 0.2}
 OPERATIONS = {"add": "+", "take away": "-", "compare": "-", "groups": "*", "share": "/"}
-_PART_SEED = 20240607  # which templates and numbers are held out does not depend on the seed of a build
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ class Template:
 class Story:
     template: Template
     cast: Cast
+
+    @property
+    def operation(self) -> str:
+        return self.template.operation
 
     @property
     def operands(self) -> tuple[int, int]:
@@ -85,16 +89,6 @@ class Story:
         return voice.together([*self.statements(voice), self.question(voice)])
 
 
-def solve(operator: str, a: int, b: int) -> int:
-    return {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[operator]
-
-
-def worked_line(operator: str, a: int, b: int) -> str:
-    """The reference solution: one line of arithmetic, then the answer after `####`, as in GSM8K."""
-    answer = solve(operator, a, b)
-    return f"{a} {operator} {b} = {answer} #### {answer}"
-
-
 @cache
 def numbers(operation: str, part: str) -> tuple[tuple[int, int], ...]:
     """The operands that stories of a part may use."""
@@ -106,7 +100,7 @@ def numbers(operation: str, part: str) -> tuple[tuple[int, int], ...]:
         pairs = [(a, b) for a in range(2, 13) for b in range(2, 10)]
     else:
         pairs = [(a * b, b) for a in range(2, 13) for b in range(2, 10)]
-    return _part(pairs, part, "numbers " + ("take away" if operation == "compare" else operation))
+    return part_of(pairs, part, "numbers " + ("take away" if operation == "compare" else operation))
 
 
 @cache
@@ -132,15 +126,7 @@ def templates(part: str) -> tuple[tuple[str, tuple[Template, ...]], ...]:
     every["groups"] = [Template("groups", o, q) for o in present for q in ("total", "total_pronoun")]
     every["share"] = [Template("share", o, "each_recipient", n) for o in past for n in (True, False)]
     every["put"] = [Template("put", o, "each_container", n) for o in past for n in (True, False)]
-    return tuple((kind, _part(shapes, part, "templates " + kind)) for kind, shapes in every.items())
-
-
-def _part(items: list, part: str, salt: str) -> tuple:
-    shuffled = list(items)
-    random.Random(f"{_PART_SEED} {salt}").shuffle(shuffled)
-    train = round(len(items) * PARTS["train"])
-    dev = train + max(1, round(len(items) * PARTS["dev"]))
-    return tuple({"train": shuffled[:train], "dev": shuffled[train:dev], "test": shuffled[dev:]}[part])
+    return tuple((kind, part_of(shapes, part, "templates " + kind)) for kind, shapes in every.items())
 
 
 KIND_WEIGHTS = {**dict.fromkeys(GAINS + LOSSES, 1), "together": 2, "compare": 4, "groups": 4, "share": 2, "put": 2}

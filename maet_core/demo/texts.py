@@ -9,7 +9,7 @@ from pathlib import Path
 
 from maet_core.demo import plan
 from maet_core.demo.corpora import Mix, documents
-from maet_core.demo.tasks import PROBLEMS, math_rows
+from maet_core.demo.tasks import PROBLEMS, task_rows
 from maet_core.recipe import Recipe
 
 CORPUS_BYTES = 60_000  # a sample of each corpus is kept
@@ -20,11 +20,13 @@ def write_texts(folder: Path, seed: int, scale: float = 1.0) -> None:
     problems = {part: max(4, round(count * min(1.0, scale))) for part, count in PROBLEMS.items()}
     for name in ("tasks", "corpora", "recipes"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(row, ensure_ascii=False) for row in math_rows(seed, problems))
-    (folder / "tasks" / "math.jsonl").write_text("".join(line + "\n" for line in lines), "utf-8")
+    for ability in plan.ABILITIES:
+        lines = (json.dumps(row, ensure_ascii=False) for row in task_rows(ability, seed, problems))
+        (folder / "tasks" / f"{ability}.jsonl").write_text("".join(line + "\n" for line in lines), "utf-8")
     for name, mix in plan.CORPORA.items():
         (folder / "corpora" / f"{name}.txt").write_text(_sample(mix, f"{seed} sample {name}"), "utf-8")
-    Recipe.from_dict(plan.RECIPE).save(folder / "recipes" / "demo.yaml")
+    for name, recipe in plan.RECIPES.items():
+        Recipe.from_dict(recipe).save(folder / "recipes" / f"{name}.yaml")
 
 
 def _sample(mix: Mix, seed: str) -> str:

@@ -79,7 +79,7 @@ class Voice:
                 language = LANGUAGES[self.other]
                 phrase, filled = foreign[key], language.slots(cast, None)
             elif self.other and self.rng.random() < self.rate:
-                theirs = LANGUAGES[self.other].slots(cast, None)["X"]
+                theirs = LANGUAGES[self.other].slots(cast, None)["O" if cast.owned else "X"]
                 apart = "" if self.language.spaced == LANGUAGES[self.other].spaced else " "
                 filled = self.language.slots(cast, f"{apart}{theirs}{apart}") | changed
             out.append((phrase.format_map(filled), language))

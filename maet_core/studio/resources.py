@@ -56,13 +56,13 @@ def questions() -> list[Question]:
     return _questions(str(workspace().path), _signature("tasks"))
 
 
-def demo_scores() -> dict[str, dict[str, dict]]:
-    """What the bundled models score on the test problems, by model and language; empty unless the demo recipe is the bundled one."""
-    bundled, own = DEMO_ASSETS / "recipes" / "demo.yaml", workspace().path / "recipes" / "demo.yaml"
+def demo_scores(recipe: str, ability: str) -> dict[str, dict[str, dict]]:
+    """What the bundled models score on an ability's test problems, by model and language; empty unless this recipe is a bundled one."""
+    bundled, own = (folder / "recipes" / f"{recipe}.yaml" for folder in (DEMO_ASSETS, workspace().path))
     try:
         if bundled.read_bytes() != own.read_bytes():
             return {}
-        return json.loads((DEMO_ASSETS / "manifest.json").read_text("utf-8"))["accuracy"]["test"]
+        return json.loads((DEMO_ASSETS / "manifest.json").read_text("utf-8"))["accuracy"][ability]["test"]
     except (OSError, ValueError, KeyError):
         return {}
 

@@ -33,6 +33,23 @@ SENTENCES = {
     "friend_of": "P:{P}|K:{Kg}|v:বন্ধু",
     "wants": "K:{K}|q:{qb}|v:চায়",
     "asks": "K:{K}|v:জিজ্ঞাসা করে:",
+    "race": "P:{P}|K:ও {K}|v:প্রতিযোগিতা করে",
+    "sun_b": "w:রোদে|q:{b} ডিগ্রি|v:গরম",
+    "melt_said": "S:এটি|f:এখনও কঠিন",
+    "way_b": "S:এটি|q:{b} ঘণ্টা|v:চলে",
+    "way_said": "S:এটি|v:থামে না",
+    "speed_a": "P:{OP}|w:ঘণ্টায়|q:{a} কিলোমিটার|v:যায়",
+    "speed_b": "K:{OK}|w:ঘণ্টায়|q:{b} কিলোমিটার|v:যায়",
+    "float_a": "P:{OPg}|v:ওজন|q:{a} গ্রাম",
+    "float_b": "K:{OK}|z:একই আকারের, আর তার|v:ওজন|q:{b} গ্রাম",
+    "float_said": "w:পানিতে|x:একটি {O}|m:ভাসে,|y:অন্যটি|f:ডুবে যায়",
+    "melt_a": "P:{OP}|q:{a} ডিগ্রিতে|v:গলে",
+    "is_faster": "P:{OP}|K:{OKg} চেয়ে|m:বেশি দ্রুত",
+    "is_slower": "K:{OK}|P:{OPg} চেয়ে|f:বেশি ধীর",
+    "it_floats": "P:{OP}|w:পানিতে|m:ভাসে",
+    "it_sinks": "K:{OK}|w:পানিতে|f:ডুবে যায়",
+    "it_is_liquid": "P:{OP}|w:রোদে|m:তরল",
+    "it_is_solid": "K:{OK}|w:রোদে|f:এখনও কঠিন",
 }
 
 QUESTIONS = {
@@ -52,6 +69,17 @@ QUESTIONS = {
     "who_has_containers": "h:কার কাছে|c:{C}|v:আছে",
     "who_more": "h:কার কাছে|m:বেশি {X}|v:আছে",
     "who_fewer": "h:কার কাছে|m:কম {X}|v:আছে",
+    "wins": "c:যে {O}টি জেতে সেটি|w:ঘণ্টায়|h:কত কিলোমিটার|v:যায়",
+    "missing": "c:{O} গলতে|h:আর কত ডিগ্রি|v:লাগবে",
+    "way": "c:{O}টি|m:মোট|h:কত কিলোমিটার|v:যায়",
+    "faster": "c:বেশি দ্রুত {O}টি|w:ঘণ্টায়|h:কত কিলোমিটার|v:যায়",
+    "floats": "c:যে {O}টি ভাসে তার|v:ওজন|h:কত গ্রাম",
+    "whose_faster": "h:কার {O}|m:বেশি দ্রুত",
+    "whose_slower": "h:কার {O}|f:বেশি ধীর",
+    "whose_floats": "h:কার {O}|m:ভাসে",
+    "whose_sinks": "h:কার {O}|f:ডুবে যায়",
+    "whose_liquid": "h:কার {O}|m:তরল",
+    "whose_solid": "h:কার {O}|f:কঠিন",
 }
 
 # A name, and whether it ends in a consonant, which decides the genitive.
@@ -74,6 +102,26 @@ def genitive(name: str) -> str:
     return stem + ("ের" if ends_in_consonant else "র")
 
 
+# A thing that somebody has one of, and its genitive.
+OWNED = {
+    "car": ("গাড়ি", "গাড়ির"), "bus": ("বাস", "বাসের"), "boat": ("নৌকা", "নৌকার"), "train": ("ট্রেন", "ট্রেনের"),
+    "ball": ("বল", "বলের"), "brick": ("ইট", "ইটের"), "jar": ("বয়াম", "বয়ামের"), "ring": ("আংটি", "আংটির"),
+    "metal": ("ধাতু", "ধাতুর"), "chocolate": ("চকোলেট", "চকোলেটের"), "cheese": ("পনির", "পনিরের"),
+    "plastic": ("প্লাস্টিক", "প্লাস্টিকের"),
+}  # fmt: skip
+
+
+def _owned(cast: Cast, things: str | None) -> dict[str, str]:
+    """What both people have one of, in science; `things` overrides its name."""
+    if not cast.owned:
+        return {}
+    named, of_it = (things, f"{things}-এর") if things else OWNED[cast.owned]
+    person, other = genitive(cast.person.name), genitive(cast.other.name)
+    return {
+        "O": named, "OP": f"{person} {named}", "OK": f"{other} {named}", "OPg": f"{person} {of_it}", "OKg": f"{other} {of_it}",
+    }  # fmt: skip
+
+
 def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
     """`things` overrides the name of the thing."""
     named = things or THINGS[cast.thing]
@@ -86,7 +134,7 @@ def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
         "how": "কতগুলো" if cast.plural_how_many else "কয়টি",
         "C": containers[0], "C1": containers[0], "Cl": containers[1],
         "R": recipients[0], "R1": recipients[0], "Rg": recipients[1],
-    }  # fmt: skip
+    } | _owned(cast, things)  # fmt: skip
 
 
 LANGUAGE = Language(
@@ -102,6 +150,7 @@ LANGUAGE = Language(
     topics={
         "gain": "বেশি পাওয়া", "loss": "কমে যাওয়া", "together": "সব একসঙ্গে", "compare": "তুলনা করা",
         "groups": "সমান দল", "share": "সমান ভাগ", "single": "শুধু একটি", "whole": "যোগফল",
+        "race": "কে জেতে", "float": "যা ভাসে", "melt": "আরও গরম", "way": "পুরো পথ",
     },
     numbers="সংখ্যা:",
     and_="ও",
@@ -111,6 +160,6 @@ LANGUAGE = Language(
     slots=slots,
     stop="।",
     stems=(*(stem for stem, _ in NAMES.values()), *THINGS.values(), *(word for word, _ in CONTAINERS.values()),
-           *(word for word, _ in RECIPIENTS.values())),
-    endings=("ের", "র", "কে", "গুলো"),
+           *(word for word, _ in RECIPIENTS.values()), *(word for word, _ in OWNED.values())),
+    endings=("ের", "র", "কে", "গুলো", "টি"),
 )  # fmt: skip

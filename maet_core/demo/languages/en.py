@@ -33,6 +33,23 @@ SENTENCES = {
     "friend_of": "P:{P}|v:is a friend|K:of {K}",
     "wants": "K:{K}|v:wants|q:{qb}",
     "asks": "K:{K}|v:asks:",
+    "race": "P:{P}|K:and {K}|v:race",
+    "sun_b": "w:in the sun|v:it is|q:{b} degrees",
+    "melt_said": "S:it|f:is still solid",
+    "way_b": "S:it|v:goes|q:for {b} hours",
+    "way_said": "S:it|v:does not stop",
+    "speed_a": "P:{OP}|v:goes|q:{a} km|w:in an hour",
+    "speed_b": "K:{OK}|v:goes|q:{b} km|w:in an hour",
+    "float_a": "P:{OP}|v:weighs|q:{a} grams",
+    "float_b": "K:{OK}|z:is as big, and|v:weighs|q:{b} grams",
+    "float_said": "w:in water|x:one {O}|m:floats,|y:the other|f:sinks",
+    "melt_a": "P:{OP}|v:melts|q:at {a} degrees",
+    "is_faster": "P:{OP}|m:is faster|K:than {OK}",
+    "is_slower": "K:{OK}|f:is slower|P:than {OP}",
+    "it_floats": "P:{OP}|m:floats|w:in water",
+    "it_sinks": "K:{OK}|f:sinks|w:in water",
+    "it_is_liquid": "P:{OP}|m:is liquid|w:in the sun",
+    "it_is_solid": "K:{OK}|f:is still solid|w:in the sun",
 }
 
 QUESTIONS = {
@@ -52,10 +69,29 @@ QUESTIONS = {
     "who_has_containers": "h:who|v:has|c:{C}",
     "who_more": "h:who|v:has|m:more {X}",
     "who_fewer": "h:who|v:has|m:fewer {X}",
+    "wins": "h:how many km|c:does the {O} that wins|v:go|w:in an hour",
+    "missing": "h:how many degrees|v:are missing|c:until the {O} melts",
+    "way": "h:how many km|c:does the {O}|v:go|m:in all",
+    "faster": "h:how many km|c:does the faster {O}|v:go|w:in an hour",
+    "floats": "h:how many grams|c:does the {O} that floats|v:weigh",
+    "whose_faster": "h:whose {O}|m:is faster",
+    "whose_slower": "h:whose {O}|f:is slower",
+    "whose_floats": "h:whose {O}|m:floats",
+    "whose_sinks": "h:whose {O}|f:sinks",
+    "whose_liquid": "h:whose {O}|m:is liquid",
+    "whose_solid": "h:whose {O}|f:is solid",
 }
 
 CONTAINERS = {"basket": "baskets", "box": "boxes", "bag": "bags"}
 RECIPIENTS = {"child": "children", "student": "students", "friend": "friends"}
+
+
+def _owned(cast: Cast, things: str | None) -> dict[str, str]:
+    """What both people have one of, in science; `things` overrides its name."""
+    if not cast.owned:
+        return {}
+    named = things or cast.owned
+    return {"O": named, "OP": f"{cast.person.name}'s {named}", "OK": f"{cast.other.name}'s {named}"}
 
 
 def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
@@ -67,7 +103,7 @@ def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
         "S": cast.person.name if cast.by_name else pronoun,
         "X": named, "the_X": f"the {named}", "the": "the", "qa": f"{cast.a} {named}", "qb": f"{cast.b} {named}",
         "C1": cast.containers, "C": CONTAINERS[cast.containers], "R1": cast.recipients, "R": RECIPIENTS[cast.recipients],
-    }  # fmt: skip
+    } | _owned(cast, things)  # fmt: skip
 
 
 LANGUAGE = Language(
@@ -83,6 +119,7 @@ LANGUAGE = Language(
     topics={
         "gain": "getting more", "loss": "having less", "together": "all together", "compare": "comparing",
         "groups": "equal groups", "share": "equal shares", "single": "only one", "whole": "the sum",
+        "race": "who wins", "float": "what floats", "melt": "getting warmer", "way": "the whole way",
     },
     numbers="Numbers:",
     and_="and",

@@ -33,6 +33,23 @@ SENTENCES = {
     "friend_of": "P:{P}|v:es {friend}|K:de {K}",
     "wants": "K:{K}|v:quiere|q:{qb}",
     "asks": "K:{K}|v:pregunta:",
+    "race": "P:{P}|K:y {K}|v:hacen una carrera",
+    "sun_b": "w:al sol|v:hace|q:{b} grados",
+    "melt_said": "f:todavía está sólido",
+    "way_b": "v:viaja|q:{b} horas",
+    "way_said": "v:no se detiene",
+    "speed_a": "P:{OP}|v:recorre|q:{a} km|w:en una hora",
+    "speed_b": "K:{OK}|v:recorre|q:{b} km|w:en una hora",
+    "float_a": "P:{OP}|v:pesa|q:{a} gramos",
+    "float_b": "K:{OK}|z:es igual de grande y|v:pesa|q:{b} gramos",
+    "float_said": "w:en el agua|x:un {O}|m:flota,|y:el otro|f:se hunde",
+    "melt_a": "P:{OP}|v:se derrite|q:a {a} grados",
+    "is_faster": "P:{OP}|m:es más rápido|K:que {OK}",
+    "is_slower": "K:{OK}|f:es más lento|P:que {OP}",
+    "it_floats": "P:{OP}|m:flota|w:en el agua",
+    "it_sinks": "K:{OK}|f:se hunde|w:en el agua",
+    "it_is_liquid": "P:{OP}|m:está líquido|w:al sol",
+    "it_is_solid": "K:{OK}|f:sigue sólido|w:al sol",
 }
 
 QUESTIONS = {
@@ -52,6 +69,17 @@ QUESTIONS = {
     "who_has_containers": "h:quién|v:tiene|c:{C}",
     "who_more": "h:quién|v:tiene|m:más {X}",
     "who_fewer": "h:quién|v:tiene|m:menos {X}",
+    "wins": "h:cuántos km|v:recorre|c:el {O} que gana|w:en una hora",
+    "missing": "h:cuántos grados|v:faltan|c:para que el {O} se derrita",
+    "way": "h:cuántos km|v:recorre|c:el {O}|m:en total",
+    "faster": "h:cuántos km|v:recorre|c:el {O} más rápido|w:en una hora",
+    "floats": "h:cuántos gramos|v:pesa|c:el {O} que flota",
+    "whose_faster": "h:de quién|m:es el {O} más rápido",
+    "whose_slower": "h:de quién|f:es el {O} más lento",
+    "whose_floats": "h:de quién|m:es el {O} que flota",
+    "whose_sinks": "h:de quién|f:es el {O} que se hunde",
+    "whose_liquid": "h:de quién|m:es el {O} líquido",
+    "whose_solid": "h:de quién|f:es el {O} sólido",
 }
 
 # A thing, and whether it is feminine.
@@ -63,6 +91,21 @@ THINGS = {
 }  # fmt: skip
 CONTAINERS = {"basket": ("cesta", "cestas"), "box": ("caja", "cajas"), "bag": ("bolsa", "bolsas")}  # all feminine
 RECIPIENTS = {"child": ("niño", "niños"), "student": ("estudiante", "estudiantes"), "friend": ("amigo", "amigos")}
+
+
+OWNED = {
+    "car": "coche", "bus": "autobús", "boat": "barco", "train": "tren",
+    "ball": "balón", "brick": "ladrillo", "jar": "frasco", "ring": "anillo",
+    "metal": "metal", "chocolate": "chocolate", "cheese": "queso", "plastic": "plástico",
+}  # fmt: skip
+
+
+def _owned(cast: Cast, things: str | None) -> dict[str, str]:
+    """What both people have one of, in science; all of it is masculine. `things` overrides its name."""
+    if not cast.owned:
+        return {}
+    named = things or OWNED[cast.owned]
+    return {"O": named, "OP": f"el {named} de {cast.person.name}", "OK": f"el {named} de {cast.other.name}"}
 
 
 def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
@@ -77,7 +120,7 @@ def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
         "X": named, "the": the, "the_X": f"{the} {named}", "qa": f"{cast.a} {named}", "qb": f"{cast.b} {named}",
         "how": "cuántas" if feminine else "cuántos", "one": "una", "friend": "amiga" if cast.person.she else "amigo",
         "C1": containers[0], "C": containers[1], "R1": recipients[0], "R": recipients[1],
-    }  # fmt: skip
+    } | _owned(cast, things)  # fmt: skip
 
 
 LANGUAGE = Language(
@@ -93,6 +136,7 @@ LANGUAGE = Language(
     topics={
         "gain": "tener más", "loss": "tener menos", "together": "todo junto", "compare": "comparar",
         "groups": "grupos iguales", "share": "partes iguales", "single": "solo uno", "whole": "la suma",
+        "race": "quién gana", "float": "lo que flota", "melt": "calentar más", "way": "todo el camino",
     },
     numbers="Números:",
     and_="y",

@@ -33,6 +33,23 @@ SENTENCES = {
     "friend_of": "P:{P}|v:ni rafiki|K:wa {K}",
     "wants": "K:{K}|v:anataka|q:{qb}",
     "asks": "K:{K}|v:anauliza:",
+    "race": "P:{P}|K:na {K}|v:wanashindana",
+    "sun_b": "w:juani|v:kuna joto la|q:digrii {b}",
+    "melt_said": "f:bado {o}ko katika hali ya yabisi",
+    "way_b": "v:{o}nasafiri kwa|q:saa {b}",
+    "way_said": "v:{ha_o}simami",
+    "speed_a": "P:{OP}|v:{o}naenda|q:kilomita {a}|w:kwa saa",
+    "speed_b": "K:{OK}|v:{o}naenda|q:kilomita {b}|w:kwa saa",
+    "float_a": "P:{OP}|v:{o}na uzito wa|q:gramu {a}",
+    "float_b": "K:{OK}|z:{o}na ukubwa sawa na|v:uzito wa|q:gramu {b}",
+    "float_said": "w:majini|x:{O} {one_o}|m:{o}naelea,|y:{other_o}|f:{o}nazama",
+    "melt_a": "P:{OP}|v:{o}nayeyuka|q:kwa digrii {a}",
+    "is_faster": "P:{OP}|m:{o}na kasi kubwa|K:kuliko {OK}",
+    "is_slower": "K:{OK}|f:{o}na kasi ndogo|P:kuliko {OP}",
+    "it_floats": "P:{OP}|m:{o}naelea|w:majini",
+    "it_sinks": "K:{OK}|f:{o}nazama|w:majini",
+    "it_is_liquid": "P:{OP}|m:{o}ko katika hali ya kimiminika|w:juani",
+    "it_is_solid": "K:{OK}|f:bado {o}ko katika hali ya yabisi|w:juani",
 }
 
 QUESTIONS = {
@@ -52,6 +69,17 @@ QUESTIONS = {
     "who_has_containers": "h:nani|v:ana|c:{C}",
     "who_more": "h:nani|v:ana|m:{X} {many} zaidi",
     "who_fewer": "h:nani|v:ana|m:{X} {few} zaidi",
+    "wins": "c:{O} {o}na{o_rel}shinda|v:{o}naenda|h:kilomita ngapi|w:kwa saa",
+    "missing": "v:zimebaki|h:digrii ngapi|c:ili {O} {o}yeyuke",
+    "way": "c:{O}|v:{o}naenda|h:kilomita ngapi|m:kwa jumla",
+    "faster": "c:{O} {enye} kasi kubwa zaidi|v:{o}naenda|h:kilomita ngapi|w:kwa saa",
+    "floats": "c:{O} {o}na{o_rel}elea|v:{o}na uzito wa|h:gramu ngapi",
+    "whose_faster": "h:{O} {of} nani|m:{o}na kasi kubwa zaidi",
+    "whose_slower": "h:{O} {of} nani|f:{o}na kasi ndogo zaidi",
+    "whose_floats": "h:{O} {of} nani|m:{o}naelea",
+    "whose_sinks": "h:{O} {of} nani|f:{o}nazama",
+    "whose_liquid": "h:{O} {of} nani|m:{o}ko katika hali ya kimiminika",
+    "whose_solid": "h:{O} {of} nani|f:{o}ko katika hali ya yabisi",
 }
 
 # A thing, and the class of its plural.
@@ -78,6 +106,34 @@ CONTAINERS = {
 RECIPIENTS = {"child": ("mtoto", "watoto"), "student": ("mwanafunzi", "wanafunzi"), "friend": ("rafiki", "marafiki")}
 
 
+# A thing that somebody has one of, and its class.
+OWNED = {
+    "car": ("gari", "li"), "bus": ("basi", "li"), "boat": ("mashua", "i"), "train": ("treni", "i"),
+    "ball": ("mpira", "u"), "brick": ("tofali", "li"), "jar": ("mtungi", "u"), "ring": ("pete", "i"),
+    "metal": ("chuma", "ki"), "chocolate": ("chokoleti", "i"), "cheese": ("jibini", "i"), "plastic": ("plastiki", "i"),
+}  # fmt: skip
+# By the prefix of the class: of; one; the other; having; which (in a verb); which is.
+OF_CLASS = {
+    "li": ("la", "moja", "lingine", "lenye", "lo", "lililo"),
+    "i": ("ya", "moja", "nyingine", "yenye", "yo", "iliyo"),
+    "u": ("wa", "mmoja", "mwingine", "wenye", "o", "ulio"),
+    "ki": ("cha", "kimoja", "kingine", "chenye", "cho", "kilicho"),
+}
+
+
+def _owned(cast: Cast, things: str | None) -> dict[str, str]:
+    """What both people have one of, in science; `things` overrides its name, and its class stays."""
+    if not cast.owned:
+        return {}
+    named, prefix = OWNED[cast.owned]
+    named = things or named
+    forms = dict(zip(("of", "one_o", "other_o", "enye", "o_rel", "o_which"), OF_CLASS[prefix], strict=True))
+    of = forms["of"]
+    return forms | {
+        "o": prefix, "ha_o": {"i": "hai", "li": "hali", "u": "hau", "ki": "haki"}[prefix], "O": named, "OP": f"{named} {of} {cast.person.name}", "OK": f"{named} {of} {cast.other.name}",
+    }  # fmt: skip
+
+
 def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
     """`things` overrides the name of the thing, and its class stays."""
     named, noun_class = THINGS[cast.thing]
@@ -92,7 +148,7 @@ def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
         "S": cast.person.name if cast.by_name else "",
         "X": named, "the_X": named, "qa": f"{named} {cast.a}", "qb": f"{named} {cast.b}",
         "R1": recipients[0], "R": recipients[1],
-    }  # fmt: skip
+    } | _owned(cast, things)  # fmt: skip
 
 
 LANGUAGE = Language(
@@ -108,6 +164,7 @@ LANGUAGE = Language(
     topics={
         "gain": "kupata zaidi", "loss": "kupungukiwa", "together": "vyote pamoja", "compare": "kulinganisha",
         "groups": "makundi sawa", "share": "mafungu sawa", "single": "kimoja tu", "whole": "jumla",
+        "race": "anayeshinda", "float": "kinachoelea", "melt": "kupasha joto", "way": "njia yote",
     },
     numbers="Nambari:",
     and_="na",

@@ -33,6 +33,23 @@ SENTENCES = {
     "friend_of": "P:{P}|K:{K}|v:{friend}",
     "wants": "K:{Kd}|q:{qb}|v:కావాలి",
     "asks": "K:{K}|v:{asks}:",
+    "race": "P:{P}|K:మరియు {K}|v:పోటీ పడతారు",
+    "sun_b": "w:ఎండలో|q:{b} డిగ్రీల|v:వేడి ఉంది",
+    "melt_said": "S:అది|f:ఇంకా ఘనంగా ఉంది",
+    "way_b": "S:అది|q:{b} గంటలు|v:ప్రయాణిస్తుంది",
+    "way_said": "S:అది|v:ఆగదు",
+    "speed_a": "P:{OP}|w:గంటకు|q:{a} కిలోమీటర్లు|v:వెళ్తుంది",
+    "speed_b": "K:{OK}|w:గంటకు|q:{b} కిలోమీటర్లు|v:వెళ్తుంది",
+    "float_a": "P:{OP}|v:బరువు|q:{a} గ్రాములు",
+    "float_b": "K:{OK}|z:అంతే పెద్దది, దాని|v:బరువు|q:{b} గ్రాములు",
+    "float_said": "w:నీటిలో|x:ఒక {O}|m:తేలుతుంది,|y:మరొకటి|f:మునుగుతుంది",
+    "melt_a": "P:{OP}|q:{a} డిగ్రీల వద్ద|v:కరుగుతుంది",
+    "is_faster": "P:{OP}|K:{OK} కంటే|m:వేగంగా వెళ్తుంది",
+    "is_slower": "K:{OK}|P:{OP} కంటే|f:నెమ్మదిగా వెళ్తుంది",
+    "it_floats": "P:{OP}|w:నీటిలో|m:తేలుతుంది",
+    "it_sinks": "K:{OK}|w:నీటిలో|f:మునుగుతుంది",
+    "it_is_liquid": "P:{OP}|w:ఎండలో|m:ద్రవంగా ఉంది",
+    "it_is_solid": "K:{OK}|w:ఎండలో|f:ఇంకా ఘనంగా ఉంది",
 }
 
 QUESTIONS = {
@@ -52,6 +69,17 @@ QUESTIONS = {
     "who_has_containers": "h:ఎవరి దగ్గర|c:{C}|v:ఉన్నాయి",
     "who_more": "h:ఎవరి దగ్గర|m:ఎక్కువ {X}|v:ఉన్నాయి",
     "who_fewer": "h:ఎవరి దగ్గర|m:తక్కువ {X}|v:ఉన్నాయి",
+    "wins": "c:గెలిచే {O}|w:గంటకు|h:ఎన్ని కిలోమీటర్లు|v:వెళ్తుంది",
+    "missing": "c:{O} కరగడానికి|h:ఇంకా ఎన్ని డిగ్రీలు|v:కావాలి",
+    "way": "c:{O}|m:మొత్తం|h:ఎన్ని కిలోమీటర్లు|v:వెళ్తుంది",
+    "faster": "c:వేగంగా వెళ్లే {O}|w:గంటకు|h:ఎన్ని కిలోమీటర్లు|v:వెళ్తుంది",
+    "floats": "c:తేలే {O}|v:బరువు|h:ఎన్ని గ్రాములు",
+    "whose_faster": "h:ఎవరి {O}|m:వేగంగా వెళ్తుంది",
+    "whose_slower": "h:ఎవరి {O}|f:నెమ్మదిగా వెళ్తుంది",
+    "whose_floats": "h:ఎవరి {O}|m:తేలుతుంది",
+    "whose_sinks": "h:ఎవరి {O}|f:మునుగుతుంది",
+    "whose_liquid": "h:ఎవరి {O}|m:ద్రవంగా ఉంది",
+    "whose_solid": "h:ఎవరి {O}|f:ఘనంగా ఉంది",
 }
 
 NAMES = {
@@ -101,6 +129,21 @@ def dative(name: str) -> str:
     return name + ("కి" if name.endswith(("ి", "ీ")) else "కు")
 
 
+OWNED = {
+    "car": "కారు", "bus": "బస్సు", "boat": "పడవ", "train": "రైలు",
+    "ball": "బంతి", "brick": "ఇటుక", "jar": "జాడీ", "ring": "ఉంగరం",
+    "metal": "లోహం", "chocolate": "చాక్లెట్", "cheese": "చీజ్", "plastic": "ప్లాస్టిక్",
+}  # fmt: skip
+
+
+def _owned(cast: Cast, things: str | None) -> dict[str, str]:
+    """What both people have one of, in science; `things` overrides its name."""
+    if not cast.owned:
+        return {}
+    named = things or OWNED[cast.owned]
+    return {"O": named, "OP": f"{NAMES[cast.person.name]} {named}", "OK": f"{NAMES[cast.other.name]} {named}"}
+
+
 def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
     """`things` overrides the name of the thing."""
     named = things or THINGS[cast.thing]
@@ -118,7 +161,7 @@ def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
         "friend": "స్నేహితురాలు" if cast.person.she else "స్నేహితుడు",
         "asks": "అడుగుతుంది" if cast.other.she else "అడుగుతాడు",
         **{verb: shapes[his] for verb, shapes in VERBS.items()},
-    }  # fmt: skip
+    } | _owned(cast, things)  # fmt: skip
 
 
 LANGUAGE = Language(
@@ -134,6 +177,7 @@ LANGUAGE = Language(
     topics={
         "gain": "పెరగడం", "loss": "తగ్గడం", "together": "అన్నీ కలిపి", "compare": "పోల్చడం",
         "groups": "సమాన గుంపులు", "share": "సమాన భాగాలు", "single": "ఒకటి మాత్రమే", "whole": "మొత్తం",
+        "race": "ఎవరు గెలుస్తారు", "float": "తేలేది", "melt": "ఇంకా వేడి", "way": "మొత్తం దారి",
     },
     numbers="సంఖ్యలు:",
     and_="మరియు",

@@ -36,6 +36,23 @@ SENTENCES = {
     "friend_of": "P:{P}|v:เป็น·เพื่อน|K:ของ·{K}",
     "wants": "K:{K}|v:อยาก·ได้|q:{qb}",
     "asks": "K:{K}|v:ถาม·ว่า",
+    "race": "P:{P}|K:และ·{K}|v:แข่ง·กัน",
+    "sun_b": "w:กลาง·แดด|v:ร้อน|q:{b} องศา",
+    "melt_said": "S:มัน|f:ยัง·เป็น·ของแข็ง",
+    "way_b": "S:มัน|v:แล่น|q:{b} ชั่วโมง",
+    "way_said": "S:มัน|v:ไม่·หยุด",
+    "speed_a": "P:{OP}|v:แล่น|w:ชั่วโมง·ละ|q:{a} กิโลเมตร",
+    "speed_b": "K:{OK}|v:แล่น|w:ชั่วโมง·ละ|q:{b} กิโลเมตร",
+    "float_a": "P:{OP}|v:หนัก|q:{a} กรัม",
+    "float_b": "K:{OK}|z:ใหญ่·เท่า·กัน·และ|v:หนัก|q:{b} กรัม",
+    "float_said": "w:ใน·น้ำ|x:{O}·{m}·หนึ่ง|m:ลอย |y:อีก·{m}|f:จม",
+    "melt_a": "P:{OP}|v:ละลาย·ที่|q:{a} องศา",
+    "is_faster": "P:{OP}|m:เร็ว·กว่า|K:{OK}",
+    "is_slower": "K:{OK}|f:ช้า·กว่า|P:{OP}",
+    "it_floats": "P:{OP}|m:ลอย|w:ใน·น้ำ",
+    "it_sinks": "K:{OK}|f:จม|w:ใน·น้ำ",
+    "it_is_liquid": "P:{OP}|m:เป็น·ของเหลว|w:กลาง·แดด",
+    "it_is_solid": "K:{OK}|f:ยัง·เป็น·ของแข็ง|w:กลาง·แดด",
 }
 
 QUESTIONS = {
@@ -55,6 +72,17 @@ QUESTIONS = {
     "who_has_containers": "h:ใคร|v:มี|c:{C}",
     "who_more": "h:ใคร|v:มี|m:{X}·มาก·กว่า",
     "who_fewer": "h:ใคร|v:มี|m:{X}·น้อย·กว่า",
+    "wins": "c:{O}·{m}·ที่·ชนะ|v:แล่น|w:ชั่วโมง·ละ|h:กี่·กิโลเมตร",
+    "missing": "v:ขาด·อีก|h:กี่·องศา|c:{O}·จึง·จะ·ละลาย",
+    "way": "c:{O}|v:แล่น|m:รวม·ทั้งหมด|h:กี่·กิโลเมตร",
+    "faster": "c:{O}·{m}·ที่·เร็ว·กว่า|v:แล่น|w:ชั่วโมง·ละ|h:กี่·กิโลเมตร",
+    "floats": "c:{O}·{m}·ที่·ลอย|v:หนัก|h:กี่·กรัม",
+    "whose_faster": "h:{O}·ของ·ใคร|m:เร็ว·กว่า",
+    "whose_slower": "h:{O}·ของ·ใคร|f:ช้า·กว่า",
+    "whose_floats": "h:{O}·ของ·ใคร|m:ลอย",
+    "whose_sinks": "h:{O}·ของ·ใคร|f:จม",
+    "whose_liquid": "h:{O}·ของ·ใคร|m:เป็น·ของเหลว",
+    "whose_solid": "h:{O}·ของ·ใคร|f:เป็น·ของแข็ง",
 }
 
 NAMES = {
@@ -74,6 +102,26 @@ CONTAINERS = {"basket": "ตะกร้า", "box": "กล่อง", "bag": "
 RECIPIENTS = {"child": "เด็ก", "student": "นักเรียน", "friend": "เพื่อน"}
 
 
+# A thing that somebody has one of, and its classifier.
+OWNED = {
+    "car": ("รถยนต์", "คัน"), "bus": ("รถเมล์", "คัน"), "boat": ("เรือ", "ลำ"), "train": ("รถไฟ", "ขบวน"),
+    "ball": ("ลูกบอล", "ลูก"), "brick": ("อิฐ", "ก้อน"), "jar": ("กระปุก", "ใบ"), "ring": ("แหวน", "วง"),
+    "metal": ("โลหะ", "ชิ้น"), "chocolate": ("ช็อกโกแลต", "ชิ้น"), "cheese": ("ชีส", "ชิ้น"), "plastic": ("พลาสติก", "ชิ้น"),
+}  # fmt: skip
+
+
+def _owned(cast: Cast, things: str | None) -> dict[str, str]:
+    """What both people have one of, in science; `things` overrides its name, and its classifier stays."""
+    if not cast.owned:
+        return {}
+    named, classifier = OWNED[cast.owned]
+    named = things or named
+    return {
+        "O": named, "m": classifier,
+        "OP": f"{named}·ของ·{NAMES[cast.person.name]}", "OK": f"{named}·ของ·{NAMES[cast.other.name]}",
+    }  # fmt: skip
+
+
 def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
     """`things` overrides the name of the thing, and its classifier stays."""
     named, classifier = THINGS[cast.thing]
@@ -85,7 +133,7 @@ def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
         "she": pronoun, "X": named, "cl": classifier,
         "qa": f"{named} {cast.a} {classifier}", "qb": f"{named} {cast.b} {classifier}",
         "C": CONTAINERS[cast.containers], "R": RECIPIENTS[cast.recipients],
-    }  # fmt: skip
+    } | _owned(cast, things)  # fmt: skip
 
 
 LANGUAGE = Language(
@@ -101,6 +149,7 @@ LANGUAGE = Language(
     topics={
         "gain": "เพิ่ม·ขึ้น", "loss": "ลด·ลง", "together": "รวม·กัน", "compare": "เปรียบเทียบ",
         "groups": "กลุ่ม·เท่า·กัน", "share": "แบ่ง·เท่า·กัน", "single": "อัน·เดียว", "whole": "ทั้งหมด",
+        "race": "ใคร·ชนะ", "float": "สิ่ง·ที่·ลอย", "melt": "ร้อน·ขึ้น", "way": "ระยะทาง·ทั้งหมด",
     },
     numbers="ตัวเลข:",
     and_="และ",
@@ -111,5 +160,6 @@ LANGUAGE = Language(
     stop="",
     question="",
     spaced=False,
-    stems=(*NAMES.values(), *(word for pair in THINGS.values() for word in pair), *CONTAINERS.values(), *RECIPIENTS.values(), "เธอ", "เขา"),
+    stems=(*NAMES.values(), *(word for pair in THINGS.values() for word in pair), *CONTAINERS.values(), *RECIPIENTS.values(), "เธอ", "เขา",
+           *(word for pair in OWNED.values() for word in pair)),
 )  # fmt: skip

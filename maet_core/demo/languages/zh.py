@@ -36,6 +36,23 @@ SENTENCES = {
     "friend_of": "P:{P}|v:是|K:{K}·的|f:朋友",
     "wants": "K:{K}|v:想要|q:{qb}",
     "asks": "K:{K}|v:问：",
+    "race": "P:{P}|K:和·{K}|v:比赛",
+    "sun_b": "w:在·阳光·下|v:有|q:{b} 度",
+    "melt_said": "S:它|f:还是·固体",
+    "way_b": "S:它|v:行驶|q:{b} 小时",
+    "way_said": "S:它|v:不·停",
+    "speed_a": "P:{OP}|w:每·小时|v:行驶|q:{a} 公里",
+    "speed_b": "K:{OK}|w:每·小时|v:行驶|q:{b} 公里",
+    "float_a": "P:{OP}|v:重|q:{a} 克",
+    "float_b": "K:{OK}|z:一样·大，|v:重|q:{b} 克",
+    "float_said": "w:在·水·里|x:一·{m}·{O}|m:浮·起来，|y:另·一·{m}|f:沉·下去",
+    "melt_a": "P:{OP}|q:在 {a} 度|v:熔化",
+    "is_faster": "P:{OP}|K:比·{OK}|m:快",
+    "is_slower": "K:{OK}|P:比·{OP}|f:慢",
+    "it_floats": "P:{OP}|w:在·水·里|m:浮·起来",
+    "it_sinks": "K:{OK}|w:在·水·里|f:沉·下去",
+    "it_is_liquid": "P:{OP}|w:在·阳光·下|m:是·液体",
+    "it_is_solid": "K:{OK}|w:在·阳光·下|f:还是·固体",
 }
 
 QUESTIONS = {
@@ -55,6 +72,17 @@ QUESTIONS = {
     "who_has_containers": "h:谁|v:有|c:{C}",
     "who_more": "h:谁·的·{X}|m:更·多",
     "who_fewer": "h:谁·的·{X}|m:更·少",
+    "wins": "c:赢·的·{O}|w:每·小时|v:行驶|h:多少·公里",
+    "missing": "v:还差|h:多少·度|c:{O}·才·会·熔化",
+    "way": "c:{O}|m:一共|v:行驶|h:多少·公里",
+    "faster": "c:更·快·的·{O}|w:每·小时|v:行驶|h:多少·公里",
+    "floats": "c:浮·起来·的·{O}|v:重|h:多少·克",
+    "whose_faster": "h:谁·的·{O}|m:更·快",
+    "whose_slower": "h:谁·的·{O}|f:更·慢",
+    "whose_floats": "h:谁·的·{O}|m:浮·起来",
+    "whose_sinks": "h:谁·的·{O}|f:沉·下去",
+    "whose_liquid": "h:谁·的·{O}|m:是·液体",
+    "whose_solid": "h:谁·的·{O}|f:是·固体",
 }
 
 NAMES = {
@@ -74,6 +102,26 @@ CONTAINERS = {"basket": "篮子", "box": "盒子", "bag": "袋子"}
 RECIPIENTS = {"child": "孩子", "student": "学生", "friend": "朋友"}
 
 
+# A thing that somebody has one of, and its measure word.
+OWNED = {
+    "car": ("汽车", "辆"), "bus": ("公交车", "辆"), "boat": ("船", "条"), "train": ("火车", "列"),
+    "ball": ("球", "个"), "brick": ("砖", "块"), "jar": ("罐子", "个"), "ring": ("戒指", "枚"),
+    "metal": ("金属", "块"), "chocolate": ("巧克力", "块"), "cheese": ("奶酪", "块"), "plastic": ("塑料", "块"),
+}  # fmt: skip
+
+
+def _owned(cast: Cast, things: str | None) -> dict[str, str]:
+    """What both people have one of, in science; `things` overrides its name, and its measure word stays."""
+    if not cast.owned:
+        return {}
+    named, measure = OWNED[cast.owned]
+    named = things or named
+    return {
+        "O": named, "m": measure,
+        "OP": f"{NAMES[cast.person.name]}·的·{named}", "OK": f"{NAMES[cast.other.name]}·的·{named}",
+    }  # fmt: skip
+
+
 def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
     """`things` overrides the name of the thing, and its measure word stays."""
     named, measure = THINGS[cast.thing]
@@ -85,7 +133,7 @@ def slots(cast: Cast, things: str | None = None) -> dict[str, str]:
         "she": pronoun, "X": named, "cl": measure,
         "qa": f"{cast.a} {measure}·{named}", "qb": f"{cast.b} {measure}·{named}",
         "C": CONTAINERS[cast.containers], "R": RECIPIENTS[cast.recipients],
-    }  # fmt: skip
+    } | _owned(cast, things)  # fmt: skip
 
 
 LANGUAGE = Language(
@@ -101,6 +149,7 @@ LANGUAGE = Language(
     topics={
         "gain": "增加", "loss": "减少", "together": "合·起来", "compare": "比较",
         "groups": "同样·多·的·几·组", "share": "平均·分", "single": "只有·一·个", "whole": "总数",
+        "race": "谁·赢", "float": "浮·起来·的", "melt": "变·热", "way": "全程",
     },
     numbers="数字：",
     and_="和",
@@ -111,5 +160,6 @@ LANGUAGE = Language(
     stop="。",
     question="？",
     spaced=False,
-    stems=(*NAMES.values(), *(word for pair in THINGS.values() for word in pair), *CONTAINERS.values(), *RECIPIENTS.values(), "她", "他"),
+    stems=(*NAMES.values(), *(word for pair in THINGS.values() for word in pair), *CONTAINERS.values(), *RECIPIENTS.values(), "她", "他",
+           *(word for pair in OWNED.values() for word in pair)),
 )  # fmt: skip
