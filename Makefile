@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: help app test lint setup browser test-fast test-slurm slurm chaos figures demo screenshots clean
+.PHONY: help app test lint setup browser test-fast test-card test-slurm slurm chaos figures demo screenshots clean
 
 help:
 	@echo "make app          set up, then open MAET Studio on the demo models"
 	@echo "make test         set up, then run every test, the ones in a real browser included"
 	@echo "make test-fast    the tests without a browser"
+	@echo "make test-card    the tests of what a CUDA card computes"
 	@echo "make test-slurm   jobs on a real Slurm, which is installed first (Debian, root)"
 	@echo "make chaos        300 random kills over jobs; writes docs/reliability.md as it goes, and goes on where it was stopped (about an hour)"
 	@echo "make figures      measure docs/evaluation-figures.md again on the demo models (about twenty minutes)"
@@ -36,6 +37,9 @@ test: setup browser
 
 test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/browser
+
+test-card: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cuda --ignore tests/browser --ignore tests/app
 
 # Slurm's own daemons in a temporary folder; only the programs are installed, and only where that is possible.
 test-slurm: setup slurm

@@ -115,7 +115,7 @@ def world(request, tmp_path_factory):
         text=True,
         timeout=600,
     )
-    assert run.returncode == 0, run.stderr[-4000:]
+    assert run.returncode == 0, run.stderr[run.stderr.find("Traceback") :][:4000]
     return world
 
 

@@ -232,14 +232,14 @@ def test_a_sweep_of_the_demo(maet, tmp_path, device):
 
 
 def test_the_demo_is_spoken_to(maet, device):
-    said = maet("generate", RECIPE, "--prompt", question("sw"), "--device", device, "--max-new-tokens", 60)
+    said = maet("generate", RECIPE, "--prompt", prompt_in("sw"), "--device", device, "--max-new-tokens", 60)
     assert said.status == 0, said.stderr
     assert "####" in said.stdout
 
 
-def question(language):
+def prompt_in(language):
     rows = map(json.loads, (DEMO / "tasks" / "math.jsonl").read_text("utf-8").splitlines())
-    return next(row["question"] for row in rows if row["language"] == language)
+    return next(row["prompt"] for row in rows if row["language"] == language)
 
 
 @pytest.mark.parametrize("method", ["taylor", "probe"])
