@@ -1,6 +1,7 @@
 """What holds on every page: readable for screen readers, its own hosts only, several people at once."""
 
 import http.client
+import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -20,6 +21,14 @@ def test_no_serious_accessibility_finding(studio, open_page, path, colours):
 
 
 def serious_findings(page) -> list[tuple]:
+    """What axe finds once the page has come to rest: a control gets its name a moment after it has appeared."""
+    until = time.monotonic() + 10
+    while (found := _findings(page)) and time.monotonic() < until:
+        page.wait_for_timeout(500)
+    return found
+
+
+def _findings(page) -> list[tuple]:
     return [
         (finding["id"], finding["help"], [node["html"][:200] for node in finding["nodes"]])
         for finding in Axe().run(page).response["violations"]
