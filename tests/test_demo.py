@@ -407,6 +407,19 @@ def test_shipped_texts_come_from_the_seed(manifest, tmp_path):
     assert {f"tasks/{ability}.jsonl" for ability in plan.ABILITIES} <= set(made)
 
 
+@pytest.mark.parametrize("split", ["dev", "test"])
+@pytest.mark.parametrize("ability", plan.ABILITIES)
+def test_the_page_has_the_figures_of_what_is_shipped(manifest, ability, split):
+    page = (ASSETS.parent.parent / "docs" / "demo.md").read_text("utf-8")
+    for name in ("base", f"{ability}-en", f"{ability}-full", "merge", "task vectors"):
+        cells = [manifest["accuracy"][ability][split][name][code] for code in LANGUAGES]
+        shown = [
+            f"{100 * cell['accuracy']:.1f} ({'–'.join(f'{100 * end:.1f}' for end in cell['interval_95'])})"
+            for cell in cells
+        ]
+        assert f"| {name} | {' | '.join(shown)} |" in page, name
+
+
 def test_shipped_demo_is_small():
     assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 60e6
 

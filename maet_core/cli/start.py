@@ -101,7 +101,7 @@ def demo() -> None:
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or auto: a CUDA card where there is one."
 )
 def build(output: Path, seed: int, scale: float, processes: int | None, device: str) -> None:
-    """Generates the corpora and trains every demo model again: about two hours on two cores, minutes on a CUDA card.
+    """Generates the corpora and trains every demo model again: about an hour on two cores, less with a CUDA card (`--device`).
 
     A build that was stopped or killed goes on from its last state when the same command is given again.
     """

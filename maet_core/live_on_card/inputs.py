@@ -109,7 +109,7 @@ class Inputs:
         return self._local.staging
 
 
-def wanted_of(sources: Sources, names: Iterable[str], rows: dict[str, list[tuple[Difference, object]]]) -> dict:
+def wanted_of(names: Iterable[str], rows: dict[str, list[tuple[Difference, object]]]) -> dict[str, list[Part]]:
     """Of every tensor the base and, once each, what can be added."""
     return {name: [None, *dict.fromkeys(part for part, _ in rows[name])] for name in names}
 

@@ -45,7 +45,7 @@ class CardWeights:
         self._follow(sources)
         single = [name for name in parameters if self._rows[name] is not None]
         self._take_masks(single)
-        parts = wanted_of(sources, single, self._rows)
+        parts = wanted_of(single, self._rows)
         wanted = {name: (parameters[name].device, parts[name]) for name in single}
         self._inputs = Inputs(sources, wanted, self._room, host_bytes, progress)
         self._slicer = Slicer(self._inputs.held, self._mask, self._room)
