@@ -98,7 +98,7 @@ KINDS = {
 def bytes_of_dense_change(live: LiveModel) -> int:
     """Base, everything that is added, and the result, each once, 2 bytes a value."""
     tensors = live.sources.base.tensors
-    return sum(2 * tensors[name].numel * (2 + len(addends)) for name, addends in live._addends.items())
+    return sum(2 * tensors[name].numel * (2 + len(made.addends)) for name, made in live._sums.items())
 
 
 @numba.njit(nogil=True, cache=True)

@@ -96,7 +96,7 @@ def changes(
 
 def bytes_of_dense_change(live: LiveModel) -> int:
     tensors = live.sources.base.tensors
-    return sum(2 * tensors[name].numel * (2 + len(addends)) for name, addends in live._addends.items())
+    return sum(2 * tensors[name].numel * (2 + len(made.addends)) for name, made in live._sums.items())
 
 
 def first_token(live: LiveModel, field: str, values: tuple[float, float], runs: int) -> list[float]:

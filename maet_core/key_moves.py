@@ -7,20 +7,17 @@ from collections.abc import Iterable
 import numpy as np
 
 from maet_core.importance.key_neurons import KeyNeurons
-from maet_core.key_slices import KeySlice, Row, coefficients_of, key_slice, parameters_of, rows_of
-from maet_core.merging.combine import in_float32
-from maet_core.merging.plan import Addend, MergePlan
-from maet_core.merging.vectors import WeightedVector
+from maet_core.key_slices import KeySlice, key_slice, moved, parameters_of
+from maet_core.merging.plan import MergePlan, Sum
 from maet_core.methods import METHODS
 from maet_core.progress import Progress, each
-from maet_core.sources import Sources
+from maet_core.sources import Rows, Sources
 
-Addends = list[Addend] | list[WeightedVector]
 Move = tuple[KeySlice, np.ndarray]
 """A slice, and the coefficient (float32) of each of its rows."""
 
 # tensor, the key neurons in question, and everything that can be added there
-_Key = tuple[str, KeyNeurons, tuple[Row, ...]]
+_Key = tuple[str, KeyNeurons, Rows]
 
 
 class KeyMoves:
@@ -29,34 +26,30 @@ class KeyMoves:
     def __init__(self, room_bytes: int):
         self._room = room_bytes
         self._slices: dict[_Key, KeySlice | None] = {}
-        self._rows: dict[str, dict[Row, int]] = {}
         self._key_neurons: dict[str, KeyNeurons | None] = {}
+        self._single: dict[str, bool] = {}  # whether a tensor is added up in float32
 
     def prepare(self, sources: Sources, names: Iterable[str], progress: Progress | None) -> None:
         """Reads all slices that a γ can ask for."""
         self._follow(sources)
         wanted: list[_Key] = []
         for name in names if METHODS[sources.recipe.method.name].linear else ():
-            rows = self._rows_of(sources, name)
-            wanted += [(name, keys, tuple(rows)) for keys in {keys for _, keys in rows} - {None}]
+            rows = sources.rows(name)
+            wanted += [(name, keys, rows) for keys in {keys for _, keys in rows.all} - {None}]
         self._make(sources, wanted, progress)
 
     def between(
-        self, plan: MergePlan, changes: dict[str, tuple[Addends | None, Addends]], progress: Progress | None
+        self, plan: MergePlan, changes: dict[str, tuple[Sum | None, Sum]], progress: Progress | None
     ) -> dict[str, list[Move]]:
-        """What takes tensors from their present addends (None: unknown) to others; one that is not there needs a whole pass."""
+        """What takes tensors from their present sums (None: unknown) to others; one that is not there needs a whole pass."""
         sources, wanted = plan.sources, {}
         self._follow(sources)
-        for name, (before, after) in changes.items() if plan.method.linear else ():
-            if not before:
-                continue
-            rows = self._rows_of(sources, name)
-            old, new = coefficients_of(before, rows), coefficients_of(after, rows)
-            if old is None or new is None:
-                continue
-            moved = {keys for (_, keys), was, becomes in zip(rows, old, new, strict=True) if was != becomes}
-            if None not in moved:
-                wanted[name] = [(name, keys, tuple(rows)) for keys in moved], in_float32(new)
+        known: dict[tuple[Sum | None, Sum], frozenset[KeyNeurons | None]] = {}
+        for name, (before, after) in changes.items():
+            if (before, after) not in known:
+                known[before, after] = moved(before, after)
+            if None not in known[before, after]:
+                wanted[name] = [(name, keys, after.rows) for keys in known[before, after]], after.in_float32
         self._make(sources, [key for keys, _ in wanted.values() for key in keys], progress)
         return {
             name: [(self._slices[key], coefficients) for key in keys]
@@ -68,26 +61,19 @@ class KeyMoves:
         """Forgets the slices whose key neurons have been replaced."""
         key_neurons = {name: weights.key_neurons for name, weights in sources.abilities.items()}
         if key_neurons != self._key_neurons:
-            self._key_neurons, self._rows = key_neurons, {}
-            for key in [key for key in self._slices if key[2] != tuple(self._rows_of(sources, key[0]))]:
+            self._key_neurons = key_neurons
+            for key in [key for key in self._slices if key[2] != sources.rows(key[0])]:
                 if dropped := self._slices.pop(key):
                     self._room += dropped.nbytes
-
-    def _rows_of(self, sources: Sources, name: str) -> dict[Row, int]:
-        """Everything that can be added to a tensor and its place in the order, looked up once: every step of a slider asks for it. None
-        for a tensor that is added up in float64, and where the same is added twice, so that an addend does not tell which it is."""
-        if name not in self._rows:
-            rows = rows_of(sources, name) if sources.precision(name) == np.float32 else []
-            numbers = {row: number for number, row in enumerate(rows)}
-            self._rows[name] = numbers if len(numbers) == len(rows) else {}
-        return self._rows[name]
 
     def _make(self, sources: Sources, wanted: list[_Key], progress: Progress | None) -> None:
         """Those that are not there yet, as far as there is room."""
         missing, before = [], self._room
         for name, keys, rows in wanted:
-            most = parameters_of(keys, name) * 4 * (2 + len(rows))
-            if (name, keys, rows) not in self._slices and most <= self._room:
+            if (name, keys, rows) in self._slices or not self._is_single(sources, name):
+                continue
+            most = parameters_of(keys, name) * 4 * (2 + len(rows.all))
+            if most <= self._room:
                 missing.append((name, keys, rows))
                 self._room -= most
         if not missing:
@@ -99,3 +85,8 @@ class KeyMoves:
             raise
         self._room = before - sum(part.nbytes for part in made if part)
         self._slices |= dict(zip(missing, made, strict=True))
+
+    def _is_single(self, sources: Sources, name: str) -> bool:
+        if name not in self._single:
+            self._single[name] = sources.precision(name) == np.float32
+        return self._single[name]

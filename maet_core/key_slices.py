@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -15,15 +14,12 @@ from maet_core.differences import Difference, widened
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.importance.scores import unit_axis
 from maet_core.merging.combine import rounded
-from maet_core.merging.plan import Addend
-from maet_core.merging.vectors import WeightedVector
+from maet_core.merging.plan import Sum
 from maet_core.safetensors_file import PAGE_BYTES, STAGGER_BYTES
-from maet_core.sources import Sources
+from maet_core.sources import Rows, Sources
 
 # With more of a tensor's values than this key, a pass over all of them costs no more.
 LARGEST_SHARE = 0.25
-
-Row = tuple[Difference, KeyNeurons | None]
 
 
 @dataclass(frozen=True)
@@ -106,39 +102,23 @@ class KeySlice:
         return fits
 
 
-def rows_of(sources: Sources, name: str) -> list[Row]:
-    """Everything that a recipe of these sources can add to a tensor, in the order of addition."""
-    rows: list[Row] = [
-        (part, weights.key_neurons)
-        for weights in sources.abilities.values()
-        if weights.touches(name)
-        for part in weights.parts
-        if part.touches(name)
-    ]
-    return rows + [(part, None) for part in sources.languages.values() if part.touches(name)]
+def moved(before: Sum | None, after: Sum) -> frozenset[KeyNeurons | None]:
+    """On which key neurons a tensor's sum differs from the present one (None: unknown); None among them: everywhere."""
+    if before is None or before.rows != after.rows:
+        return frozenset({None})
+    parts = zip(after.rows.all, before.coefficients, after.coefficients, strict=True)
+    return frozenset(keys for (_, keys), was, becomes in parts if was != becomes)
 
 
-def coefficients_of(addends: list[Addend] | list[WeightedVector], numbers: dict[Row, int]) -> list[float] | None:
-    """The coefficient of every row, 0 where it is not added; `numbers` are the rows and their places. None if there are no coefficients
-    (the method is not linear), or if the addends are not among the rows."""
-    found = [0.0] * len(numbers)
-    for addend in addends:
-        number = numbers.get((addend.difference, addend.key_neurons)) if isinstance(addend, Addend) else None
-        if number is None:
-            return None
-        found[number] = addend.coefficient
-    return found
-
-
-def key_slice(sources: Sources, name: str, keys: KeyNeurons, rows: Sequence[Row]) -> KeySlice | None:
+def key_slice(sources: Sources, name: str, keys: KeyNeurons, rows: Rows) -> KeySlice | None:
     """Reads a tensor and keeps its key neurons; None where they are so many that they are not worth it."""
     info = sources.base.tensors[name]
     if info.numel >= 1 << 32 or parameters_of(keys, name) > LARGEST_SHARE * info.numel:
         return None
     places = KeyPlaces.of_units(keys, name)
-    parts = {part for part, _ in rows}
+    parts = {part for part, _ in rows.all}
     plain = info.code == "BF16" and all(part.holds_bf16_weights(name) for part in parts)
-    values = _staggered(1 + len(rows), parameters_of(keys, name), np.dtype(np.uint16 if plain else np.float32))
+    values = _staggered(1 + len(rows.all), parameters_of(keys, name), np.dtype(np.uint16 if plain else np.float32))
     positions, done = [], 0
     for start in range(0, info.numel, kernels.CHUNK_ELEMENTS):
         stop = min(start + kernels.CHUNK_ELEMENTS, info.numel)
@@ -150,7 +130,7 @@ def key_slice(sources: Sources, name: str, keys: KeyNeurons, rows: Sequence[Row]
             positions.append((there + start).astype(np.uint32))
         here = values[:, done : done + there.size]
         here[0] = stored[there] if plain else base[there]
-        for row, (part, other) in enumerate(rows, start=1):
+        for row, (part, other) in enumerate(rows.all, start=1):
             here[row] = (part.stored(name, start, stop, base.dtype)[0] if plain else changes[part])[there]
             if other not in (None, keys):
                 outside = ~other.chosen(name, start, stop, changes.get)[there]

@@ -17,7 +17,8 @@ from maet_core.key_moves import KeyMoves, Move
 from maet_core.live_on_card import CardWeights
 from maet_core.memory import available_bytes
 from maet_core.merging.combine import LARGE_STEP, Combiner, refuse_too_large
-from maet_core.merging.plan import Addend, MergePlan, plan_merge
+from maet_core.merging.plan import MergePlan, Sum, plan_merge
+from maet_core.merging.vectors import WeightedVector
 from maet_core.progress import Progress, each, tell
 from maet_core.recipe import Recipe
 from maet_core.resident import load_model, load_tokenizer, parameter_slots
@@ -66,7 +67,7 @@ class LiveModel:
         # the same memory for the compiled loops, without a detour at every step of a slider
         on_cpu = {name: flat for name, flat in self._parameters.items() if flat.device.type == "cpu"}
         self._arrays = {name: as_numpy(flat) for name, flat in on_cpu.items()}
-        self._addends: dict[str, list[Addend] | None] = {}
+        self._sums: dict[str, Sum | list[WeightedVector] | None] = {}
         self._measured: Measured | None = None
         self._plan: MergePlan | None = None
         room = available_bytes() // 2 if budget_bytes is None else budget_bytes
@@ -129,14 +130,15 @@ class LiveModel:
         return room
 
     def _rewrite(self, plan: MergePlan, started: float, progress: Progress | None = None) -> Changed:
-        addends = {name: plan.addends(name) for name in self._parameters}
-        stale = [name for name in addends if not _same(addends[name], self._addends.get(name, []))]
-        changes = {name: (self._addends.get(name), addends[name]) for name in stale}
-        self._addends |= dict.fromkeys(stale)  # should the next lines fail, these are computed again
+        linear = plan.method.linear
+        sums = {name: plan.sum(name) if linear else plan.addends(name) for name in self._parameters}
+        stale = [name for name, made in sums.items() if not _same(made, self._sums.get(name, []))]
+        changes = {name: (_linear(self._sums.get(name)), sums[name]) for name in stale} if linear else {}
+        self._sums |= dict.fromkeys(stale)  # should the next lines fail, these are computed again
         done: dict[str, int] = {}
-        if self._cards is not None:
+        if self._cards is not None and linear:
             done = self._cards.rewrite(plan, changes, progress)
-        left = {name: changes[name] for name in stale if name in self._arrays and name not in done}
+        left = {name: change for name, change in changes.items() if name in self._arrays and name not in done}
         moves = self._key_moves.between(plan, left, progress)
         fill_block = self._block_filler(plan)
         steps: list[tuple[int, Callable[[], int]]] = []
@@ -151,7 +153,7 @@ class LiveModel:
                 last = min(first + LARGE_STEP, size)
                 steps.append((last - first, partial(fill_block, name, first, last)))
         moved = sum(done.values()) + sum(each(_bundled(steps), _do, "moving the weights", progress) if steps else ())
-        self._addends |= {name: addends[name] for name in stale}
+        self._sums = sums
         return Changed(len(stale), moved, time.monotonic() - started)
 
     def _block_filler(self, plan: MergePlan) -> Callable[[str, int, int], int]:
@@ -211,10 +213,15 @@ def _key_neurons(sources: Sources) -> dict[str, object]:
     return {name: weights.key_neurons for name, weights in sources.abilities.items()}
 
 
-def _same(addends: list[Addend], before: list[Addend] | None) -> bool:
-    """Whether a tensor's sum is what it was; None stands for values of unknown state."""
-    return (
-        before is not None
-        and len(addends) == len(before)
-        and all(new.same(old) for new, old in zip(addends, before, strict=True))
-    )
+def _same(now: Sum | list[WeightedVector], before: Sum | list[WeightedVector] | None) -> bool:
+    """Whether a tensor is made as it was; None stands for values of unknown state."""
+    if before is None:
+        return False
+    if isinstance(now, Sum) and isinstance(before, Sum):
+        return now.same(before)
+    ours, others = (made.addends if isinstance(made, Sum) else made for made in (now, before))
+    return len(ours) == len(others) and all(one.same(other) for one, other in zip(ours, others, strict=True))
+
+
+def _linear(made: Sum | list[WeightedVector] | None) -> Sum | None:
+    return made if isinstance(made, Sum) else None

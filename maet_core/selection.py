@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -51,31 +52,36 @@ class Selection:
     rows: tuple[Row, ...]
     k2: float
 
-    @property
+    @cached_property
     def tensors(self) -> frozenset[str]:
         return frozenset(row.name for row in self.rows if row.selected)
 
 
 @dataclass(frozen=True)
 class _Products:
-    """Inner products within one tensor, float64. Order: the ability's one or two differences, then the languages."""
+    """Inner products within each of some tensors, float64 [tensors, differences, differences]. Order of these: the ability's one or two,
+    then the languages."""
 
-    gram: np.ndarray
+    names: tuple[str, ...]
+    grams: np.ndarray
 
-    def square(self, weights: np.ndarray) -> float:
-        return float(weights @ self.gram @ weights)
+    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Of every tensor the inner product of two sums, each given by its coefficients."""
+        return np.einsum("i,nij,j->n", first, self.grams, second)
 
-    def scale(self, weights: np.ndarray) -> float:
+    def scale(self, weights: np.ndarray) -> np.ndarray:
         """What the square would be if nothing cancelled."""
-        return float((np.sqrt(np.maximum(np.diag(self.gram), 0)) @ np.abs(weights)) ** 2)
+        lengths = np.sqrt(np.maximum(np.diagonal(self.grams, axis1=1, axis2=2), 0))
+        return (lengths @ np.abs(weights)) ** 2
 
 
 class Measured:
     """Inner products of all candidate tensors, by ability. Valid for every recipe that names the same models and key neurons."""
 
-    def __init__(self, sources: Sources, products: dict[str, dict[str, _Products]]):
+    def __init__(self, sources: Sources, products: dict[str, _Products]):
         self.sources = sources
         self._products = products
+        self._last: dict[str, tuple[object, Selection]] = {}  # γ is asked for most, and selects nothing else
 
     def select(self, recipe: Recipe) -> dict[str, Selection]:
         """T_i of every ability under the recipe's α, β, μ, k2, include and exclude.
@@ -88,27 +94,34 @@ class Measured:
             return {name: self._select(recipe, name) for name in recipe.abilities}
 
     def _select(self, recipe: Recipe, ability: str) -> Selection:
-        cosines, norms = {}, {}
-        for name, products in self._products[ability].items():
-            inner, ability_square, language_square = self._similarity(recipe, ability, name, products)
-            if ability_square > 0:
-                cosines[name] = equations.cosine_similarity(inner, ability_square, language_square)
-                norms[name] = ability_square**0.5
-        return choose(cosines, norms, self.sources, recipe.abilities[ability].tensors, f"abilities.{ability}.tensors")
-
-    def _similarity(self, recipe: Recipe, ability: str, name: str, products: _Products) -> tuple[float, float, float]:
-        """⟨R(A), R_Lang⟩, ‖R(A)‖², ‖R_Lang‖²."""
         settings = recipe.abilities[ability]
         has_source = self.sources.abilities[ability].source_language is not None
         signs = [1.0] if settings.pack else [settings.alpha, -settings.beta][: 1 + has_source]
-        mus = [language.mu for language in recipe.languages.values()]
-        own = np.array(signs + [0.0] * len(mus))
-        languages = np.array([0.0] * len(signs) + mus)
-        squares = [products.square(own), products.square(languages)]
+        mus = [recipe.languages[name].mu for name in self.sources.languages]
+        depends_on = (signs, mus, settings.tensors)
+        before = self._last.get(ability)
+        if before is None or before[0] != depends_on:
+            cosines, norms = {}, {}
+            for name, inner, ability_square, language_square in self._similarities(recipe, ability, signs, mus):
+                if ability_square > 0:
+                    cosines[name] = equations.cosine_similarity(inner, ability_square, language_square)
+                    norms[name] = ability_square**0.5
+            before = depends_on, choose(cosines, norms, self.sources, settings.tensors, f"abilities.{ability}.tensors")
+            self._last[ability] = before
+        return before[1]
+
+    def _similarities(
+        self, recipe: Recipe, ability: str, signs: list[float], mus: list[float]
+    ) -> Iterator[tuple[str, float, float, float]]:
+        """Of every tensor its name, ⟨R(A), R_Lang⟩, ‖R(A)‖², ‖R_Lang‖²."""
+        products = self._products[ability]
+        own, languages = np.array(signs + [0.0] * len(mus)), np.array([0.0] * len(signs) + mus)
+        squares = [products.between(own, own), products.between(languages, languages)]
         scales = [products.scale(own), products.scale(languages)]
-        if any(square < _CANCELLATION * scale for square, scale in zip(squares, scales, strict=True)):
-            return self._similarity_from_weights(recipe, ability, name)
-        return float(own @ products.gram @ languages), squares[0], squares[1]
+        lost = (squares[0] < _CANCELLATION * scales[0]) | (squares[1] < _CANCELLATION * scales[1])
+        columns = (products.between(own, languages), *squares, lost)
+        for name, *found, unsure in zip(products.names, *(column.tolist() for column in columns), strict=True):
+            yield name, *(self._similarity_from_weights(recipe, ability, name) if unsure else found)
 
     def _similarity_from_weights(self, recipe: Recipe, ability: str, name: str) -> tuple[float, float, float]:
         sources = self.sources.with_coefficients(recipe)
@@ -135,10 +148,13 @@ def measure(sources: Sources, progress: Progress | None = None, halted: Halted |
     copies = sources.base.tied_copies
     names = [name for name, info in sources.base.tensors.items() if info.mergeable and name not in copies]
     found = each(names, lambda name: inner_products(sources, name), "measuring similarity", progress, halted)
-    products: dict[str, dict[str, _Products]] = {ability: {} for ability in sources.abilities}
-    for name, grams in zip(names, found, strict=True):
-        for ability, gram in grams.items():
-            products[ability][name] = _Products(gram)
+    products = {}
+    for ability, weights in sources.abilities.items():
+        grams = {name: grams[ability] for name, grams in zip(names, found, strict=True) if ability in grams}
+        order = len(weights.parts) + len(sources.languages)
+        products[ability] = _Products(
+            tuple(grams), np.stack(list(grams.values())) if grams else np.empty((0, order, order))
+        )
     return Measured(sources, products)
 
 

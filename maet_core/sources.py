@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,24 @@ from maet_core.safetensors_file import SafetensorsFile
 from maet_core.weights.ability import AbilityWeights
 from maet_core.weights.packs import PackDifference
 
+Row = tuple[Difference, KeyNeurons | None]
+"""What can be added to a tensor: a difference, on the key neurons only if there are some."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Everything that a recipe can add to a tensor, in the order of addition. Most tensors of a model have the same, and every step of a
+    slider looks them up."""
+
+    all: tuple[Row, ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.all)
+
 
 @dataclass
 class Sources:
@@ -34,6 +53,7 @@ class Sources:
     abilities: dict[str, AbilityWeights]
     languages: dict[str, Difference]
     cuts: Cuts = field(default_factory=Cuts)
+    _rows: dict[str, Rows] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
@@ -73,7 +93,29 @@ class Sources:
                 keys = opener.key_neurons(f"abilities.{name}", ability.key_neurons, weights.ability)
             alpha, beta = (1.0, 0.0) if ability.pack else (ability.alpha, ability.beta)
             abilities[name] = AbilityWeights(weights.ability, weights.source_language, alpha, beta, keys)
-        return Sources(recipe, self.folder, self.base, abilities, self.languages, self.cuts)
+        languages = {name: self.languages[name] for name in recipe.languages}  # in the order of this recipe
+        follows = Sources(recipe, self.folder, self.base, abilities, languages, self.cuts)
+        if follows._added() == self._added():
+            follows._rows = self._rows
+        return follows
+
+    def rows(self, name: str) -> Rows:
+        """What this recipe, or one with other coefficients, adds to a tensor."""
+        if name not in self._rows:
+            rows = tuple(
+                (part, weights.key_neurons)
+                for weights in self.abilities.values()
+                if weights.touches(name)
+                for part in weights.parts
+                if part.touches(name)
+            )
+            languages = tuple((part, None) for part in self.languages.values() if part.touches(name))
+            self._rows[name] = Rows(rows + languages)
+        return self._rows[name]
+
+    def _added(self) -> list[Row]:
+        parts = [(part, weights.key_neurons) for weights in self.abilities.values() for part in weights.parts]
+        return parts + [(part, None) for part in self.languages.values()]
 
     @property
     def differences(self) -> list[Difference]:

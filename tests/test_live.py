@@ -214,6 +214,17 @@ def test_any_amount_of_memory_gives_the_same_weights(world, tmp_path, room):
     assert_same_weights(live, world, tmp_path)
 
 
+def test_another_order_is_another_recipe(world, tmp_path):
+    """Sums in floating point depend on it, and so does which μ belongs to which language."""
+    live = open_live(
+        world, recipe_of(languages={"sw": {"checkpoint": "sw", "mu": 0.9}, "te": {"checkpoint": "te", "mu": 0.1}})
+    )
+    live.apply(recipe_of(languages={"te": {"checkpoint": "te", "mu": 0.3}, "sw": {"checkpoint": "sw", "mu": 0.7}}))
+    assert_same_weights(live, world, tmp_path)
+    live.apply(live.recipe.with_value("abilities.math.gamma", 0.4))
+    assert_same_weights(live, world, tmp_path)
+
+
 def test_nothing_is_written_to_disk(world):
     before = {path: path.stat().st_mtime_ns for path in world.rglob("*")}
     live = open_live(world, recipe_of())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import threading
 import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,11 +106,6 @@ class Inputs:
             if device.type == "cuda":
                 torch.cuda.set_stream(torch.cuda.Stream(device))  # of this thread: threads do not wait for one another
         return self._local.staging
-
-
-def wanted_of(names: Iterable[str], rows: dict[str, list[tuple[Difference, object]]]) -> dict[str, list[Part]]:
-    """Of every tensor the base and, once each, what can be added."""
-    return {name: [None, *dict.fromkeys(part for part, _ in rows[name])] for name in names}
 
 
 def room_on(device: torch.device) -> int:

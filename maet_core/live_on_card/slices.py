@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 
 from maet_core.importance.key_neurons import KeyNeurons
-from maet_core.key_slices import LARGEST_SHARE, KeyPlaces, Row, parameters_of
+from maet_core.key_slices import LARGEST_SHARE, KeyPlaces, parameters_of
 from maet_core.live_on_card.inputs import Held, Part
 from maet_core.live_on_card.jobs import Job, Places, Term, bit_at
+from maet_core.sources import Rows
 
 _STEP = 1 << 24  # values whose positions are looked for at once
 _ALIGNED = 16  # the inputs of a job with memory of its own are as long as a multiple of that
@@ -28,13 +29,13 @@ class Slicer:
     ):
         self._held, self._mask, self._room = held, mask, room
 
-    def slice(self, out: torch.Tensor, name: str, keys: KeyNeurons, rows: Sequence[Row]) -> Job | None:
+    def slice(self, out: torch.Tensor, name: str, keys: KeyNeurons, rows: Rows) -> Job | None:
         """None where key neurons are so many that they are not worth it, or have no room."""
-        size, parts = parameters_of(keys, name), [None, *(part for part, _ in rows)]
+        size, parts = parameters_of(keys, name), [None, *(part for part, _ in rows.all)]
         held = [self._held.get((part, name)) for part in parts]
         if size > LARGEST_SHARE * out.numel() or out.numel() >= 1 << 31 or not all(one and one.finite for one in held):
             return None
-        others = [other if other is not keys else None for _, other in rows]
+        others = [other if other is not keys else None for _, other in rows.all]
         places = None if size == 0 else KeyPlaces.of_units(keys, name)
         if size == 0 or (places is not None and places.kind == "rows" and all(one.on_card for one in held)):
             indices = torch.from_numpy((places.indices if places else np.empty(0, np.uint32)).view(np.int32))

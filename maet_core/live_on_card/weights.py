@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
 from maet_core.dtypes import code_of
 from maet_core.importance.key_neurons import KeyNeurons
-from maet_core.key_slices import Row, rows_of
-from maet_core.live_on_card.inputs import Inputs, room_on, wanted_of
+from maet_core.key_slices import moved
+from maet_core.live_on_card.inputs import Inputs, Part, room_on
 from maet_core.live_on_card.jobs import ByTorch, Job, Term
 from maet_core.live_on_card.masks import mask_of
 from maet_core.live_on_card.slices import Slicer
 from maet_core.live_on_card.streaming import Streamer
-from maet_core.merging.combine import in_float32, refuse_too_large
-from maet_core.merging.plan import Addend, MergePlan
-from maet_core.merging.vectors import WeightedVector
+from maet_core.merging.combine import refuse_too_large
+from maet_core.merging.plan import MergePlan, Sum
 from maet_core.progress import Progress, tell
-from maet_core.sources import Sources
-
-Addends = list[Addend] | list[WeightedVector]
+from maet_core.sources import Rows, Sources
 
 
 class CardWeights:
@@ -43,88 +38,85 @@ class CardWeights:
         self._streamers = {device: Streamer(device, self._executors[device]) for device in devices}
         self._key_neurons: dict[str, KeyNeurons | None] | None = None
         self._follow(sources)
-        single = [name for name in parameters if self._rows[name] is not None]
-        self._take_masks(single)
-        parts = wanted_of(single, self._rows)
-        wanted = {name: (parameters[name].device, parts[name]) for name in single}
+        rows = {name: sources.rows(name) for name in parameters if sources.precision(name) == np.float32}
+        self._take_masks(rows)
+        parts = {name: [None, *dict.fromkeys(part for part, _ in of_tensor.all)] for name, of_tensor in rows.items()}
+        wanted = {name: (parameters[name].device, parts[name]) for name in rows}
         self._inputs = Inputs(sources, wanted, self._room, host_bytes, progress)
-        self._slicer = Slicer(self._inputs.held, self._mask, self._room)
+        held = self._inputs.held
+        self._usable: dict[str, set[Part]] = {
+            name: {part for part in of_tensor if (part, name) in held and held[part, name].finite}
+            for name, of_tensor in parts.items()
+        }
+        self._slicer = Slicer(held, self._mask, self._room)
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Finds all key neurons that a γ can ask for."""
-        for position, (name, rows) in enumerate(self._rows.items()):
-            tell(progress, None, "finding key neurons", position, len(self._rows))
-            for keys in {keys for _, keys in rows or ()} - {None}:
-                self._slice(name, keys)
+        for position, name in enumerate(self._usable):
+            tell(progress, None, "finding key neurons", position, len(self._usable))
+            rows = self._inputs.sources.rows(name)
+            for keys in {keys for _, keys in rows.all} - {None}:
+                self._slice(name, keys, rows)
 
     def rewrite(
-        self, plan: MergePlan, changes: dict[str, tuple[Addends | None, Addends]], progress: Progress | None = None
+        self, plan: MergePlan, changes: dict[str, tuple[Sum | None, Sum]], progress: Progress | None = None
     ) -> dict[str, int]:
-        """Takes tensors from their present addends (None: unknown) to others, and says of each how many parameters were computed.
+        """Takes tensors from their present sums (None: unknown) to others, and says of each how many parameters were computed.
 
-        What is missing there has not been done: tensors that are added up in float64, methods that are not linear, inputs for which
-        there was no room, or that are damaged. Raises InputError for a value that the dtype cannot hold.
+        What is missing there has not been done: tensors that are added up in float64, inputs for which there was no room, or that are
+        damaged. Raises InputError for a value that the dtype cannot hold.
         """
-        if not plan.method.linear:
-            return {}
         self._follow(plan.sources)
-        moved: dict[str, int] = {}
+        known: dict[tuple[Sum | None, Sum], tuple[set[Part], frozenset[KeyNeurons | None]]] = {}
+        done: dict[str, int] = {}
         batches: dict[torch.device, tuple[list[str], list[Job], list[np.ndarray]]] = {}
         streamed: list[tuple[str, Job, np.ndarray]] = []
         for name, (before, after) in changes.items():
-            rows = self._rows.get(name)
-            new = None if rows is None else _matched(after, rows)
-            if new is None or not self._usable(name, rows, new):
+            if (before, after) not in known:
+                known[before, after] = _used(after), moved(before, after)
+            used, keys = known[before, after]
+            if not used <= self._usable.get(name, set()):
                 continue
-            old = None if before is None else _matched(before, rows)
-            jobs = self._jobs(name, rows, old, new)
-            moved[name] = sum(job.size for job in jobs)
-            coefficients = in_float32(new)
-            names, of_device, all_coefficients = batches.setdefault(self._parameters[name].device, ([], [], []))
+            jobs = self._jobs(name, after.rows, keys)
+            done[name] = sum(job.size for job in jobs)
+            names, of_device, coefficients = batches.setdefault(self._parameters[name].device, ([], [], []))
             for job in jobs:
                 if job.on_card:
-                    names.append(name), of_device.append(job), all_coefficients.append(coefficients)
+                    names.append(name), of_device.append(job), coefficients.append(after.in_float32)
                 else:
-                    streamed.append((name, job, coefficients))
+                    streamed.append((name, job, after.in_float32))
         for device, (names, jobs, coefficients) in batches.items():
             for name, fits in zip(names, self._executors[device].run(jobs, coefficients), strict=True):
                 self._refuse_unless(fits, name)
         for position, (name, job, coefficients) in enumerate(streamed):
             tell(progress, None, "moving the weights", position, len(streamed))
             self._refuse_unless(self._streamers[job.out.device].run(job, coefficients), name)
-        return moved
+        return done
 
     def _refuse_unless(self, fits: bool, name: str) -> None:
         if not fits:
             refuse_too_large(name, code_of(self._parameters[name].dtype))
 
-    def _usable(self, name: str, rows: Sequence[Row], coefficients: list[float]) -> bool:
-        used = [None, *(part for (part, _), coefficient in zip(rows, coefficients, strict=True) if coefficient != 0)]
-        found = [self._inputs.held.get((part, name)) for part in used]
-        return all(held is not None and held.finite for held in found)
-
-    def _jobs(self, name: str, rows: Sequence[Row], old: list[float] | None, new: list[float]) -> list[Job]:
+    def _jobs(self, name: str, rows: Rows, moved: frozenset[KeyNeurons | None]) -> list[Job]:
         """The key neurons of a tensor, if these alone move; else all of it."""
-        if old is not None:
-            keys = {keys for (_, keys), was, becomes in zip(rows, old, new, strict=True) if was != becomes}
-            if None not in keys:
-                slices = [self._slice(name, one) for one in keys]
-                if all(part is not None for part in slices):
-                    return [part for part in slices if part.size]
+        if None not in moved:
+            slices = [self._slice(name, keys, rows) for keys in moved]
+            if all(part is not None for part in slices):
+                return [part for part in slices if part.size]
         if name not in self._whole:
             self._whole[name] = self._whole_job(name, rows)
         return [self._whole[name]]
 
-    def _slice(self, name: str, keys: KeyNeurons) -> Job | None:
+    def _slice(self, name: str, keys: KeyNeurons, rows: Rows) -> Job | None:
         if (name, keys) not in self._slices:
-            self._slices[name, keys] = self._slicer.slice(self._parameters[name], name, keys, self._rows[name])
+            self._slices[name, keys] = self._slicer.slice(self._parameters[name], name, keys, rows)
         return self._slices[name, keys]
 
-    def _whole_job(self, name: str, rows: Sequence[Row]) -> Job:
+    def _whole_job(self, name: str, rows: Rows) -> Job:
         out, held = self._parameters[name], self._inputs.held
         base = held[None, name]
         terms, on_card = [], base.on_card
-        for part, keys in rows:
+        for part, keys in rows.all:
             one = held.get((part, name), base)  # what is not held has a coefficient of 0 here, and is not read
             on_card &= one.on_card
             terms.append(Term(one.values, one.is_difference, None if keys is None else self._mask(name, keys)))
@@ -143,19 +135,16 @@ class CardWeights:
         if self._key_neurons is not None:
             self._slicer.give_back(part for part in self._slices.values() if part is not None)
         self._key_neurons = key_neurons
-        self._rows = {
-            name: rows_of(sources, name) if sources.precision(name) == np.float32 else None for name in self._parameters
-        }
         self._masks: dict[tuple[str, KeyNeurons], torch.Tensor] = {}
         self._slices: dict[tuple[str, KeyNeurons], Job | None] = {}
         self._whole: dict[str, Job] = {}
         for executor in self._executors.values():
             executor.forget()
 
-    def _take_masks(self, names: list[str]) -> None:
-        for name in names:
+    def _take_masks(self, rows: dict[str, Rows]) -> None:
+        for name, of_tensor in rows.items():
             flat = self._parameters[name]
-            masks = len({keys for _, keys in self._rows[name]} - {None})
+            masks = len({keys for _, keys in of_tensor.all} - {None})
             self._room[flat.device] -= masks * -(-flat.numel() // 8)
 
 
@@ -170,17 +159,6 @@ def executor_for(device: torch.device):
     return ByTorch()
 
 
-def _matched(addends: Addends, rows: Sequence[Row]) -> list[float] | None:
-    """The coefficient of every row, 0 where it is not added. None if the addends are not among the rows, in their order."""
-    found, place = [0.0] * len(rows), 0
-    for addend in addends:
-        if not isinstance(addend, Addend):
-            return None
-        wanted = (addend.difference, addend.key_neurons)
-        while place < len(rows) and rows[place] != wanted:
-            place += 1
-        if place == len(rows):
-            return None
-        found[place] = addend.coefficient
-        place += 1
-    return found
+def _used(made: Sum) -> set[Part]:
+    """What is read for a sum: the base (None), and what is added."""
+    return {None, *(addend.difference for addend in made.addends)}

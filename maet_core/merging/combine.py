@@ -13,7 +13,7 @@ from maet_core.errors import InputError
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.lazy import torch
-from maet_core.merging.plan import Addend, MergePlan
+from maet_core.merging.plan import Addend, MergePlan, in_float32
 from maet_core.merging.rounding import rounded
 from maet_core.merging.single_values import SingleValues
 from maet_core.merging.vectors import WeightedVector
@@ -237,11 +237,6 @@ def _limited(addends: list[Addend], name: str, start: int, stop: int) -> tuple[l
 
 def _coefficients(addends: list[Addend]) -> np.ndarray:
     return in_float32([addend.coefficient for addend in addends])
-
-
-def in_float32(coefficients: list[float]) -> np.ndarray:
-    with np.errstate(over="ignore"):  # an infinite coefficient shows in the result, and is refused there
-        return np.array(coefficients, np.float64).astype(np.float32)
 
 
 def _put(values: np.ndarray, out: np.ndarray | None) -> np.ndarray:

@@ -17,8 +17,8 @@ from maet_core import dtypes, equations
 from maet_core.differences import Difference, widened
 from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.lazy import torch
-from maet_core.merging.combine import Combiner, in_float32, refuse_too_large
-from maet_core.merging.plan import Addend, MergePlan
+from maet_core.merging.combine import Combiner, refuse_too_large
+from maet_core.merging.plan import Addend, MergePlan, in_float32
 
 # What goes to a card at once: enough that the launches of its kernels cost less than the copies.
 PIECE_ELEMENTS = 1 << 21

@@ -3,7 +3,11 @@ the task vectors that the method works on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from maet_core.differences import Difference
 from maet_core.importance.key_neurons import KeyNeurons
@@ -13,7 +17,7 @@ from maet_core.methods.linear import Place, Shares
 from maet_core.progress import Halted, Progress
 from maet_core.recipe import Recipe
 from maet_core.selection import Measured, Selection, matching, measure
-from maet_core.sources import Sources
+from maet_core.sources import Rows, Sources
 
 _UNSCALED = Shares(1.0, 1.0)
 
@@ -30,6 +34,32 @@ class Addend:
         return isinstance(other, Addend) and vars(self) == vars(other)
 
 
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """What a linear method adds to a tensor, or to several: the coefficient of every row, 0 where it is not added."""
+
+    rows: Rows
+    coefficients: tuple[float, ...]
+
+    @cached_property
+    def addends(self) -> list[Addend]:
+        parts = zip(self.coefficients, self.rows.all, strict=True)
+        return [Addend(coefficient, *row) for coefficient, row in parts if coefficient != 0]
+
+    @cached_property
+    def in_float32(self) -> np.ndarray:
+        return in_float32(self.coefficients)
+
+    def same(self, other: Sum) -> bool:
+        if self.rows == other.rows:
+            return self.coefficients == other.coefficients
+        ours, others = self.addends, other.addends
+        return len(ours) == len(others) and all(one.same(another) for one, another in zip(ours, others, strict=True))
+
+
+_Kind = tuple[Rows, tuple[bool, ...], Shares, Shares]
+
+
 class MergePlan:
     """The merge of one recipe, tensor by tensor. Raises RecipeError if the method does not fit the base."""
 
@@ -39,7 +69,9 @@ class MergePlan:
         self.settings = sources.recipe.method
         self.method = METHODS[self.settings.name]
         self._scales = self._scale_factors()
-        self._shares = {name: self._share(name) for name in sources.base.tensors} if self.method.linear else {}
+        self._shares: dict[Place, Shares] = {}
+        self._kinds = {name: self._kind(name) for name in sources.base.tensors} if self.method.linear else {}
+        self._sums: dict[_Kind, Sum] = {}
 
     def selected(self, ability: str, name: str) -> bool:
         """Whether the tensor is in T_i. Without similarities every tensor is."""
@@ -47,25 +79,32 @@ class MergePlan:
 
     def addends(self, name: str) -> list[Addend] | list[WeightedVector]:
         """What a tensor is made of besides the base; empty where it stays as it is there."""
-        return self._addends(name) if self.method.linear else self._vectors(name)
+        return self.sum(name).addends if self.method.linear else self._vectors(name)
 
-    def _addends(self, name: str) -> list[Addend]:
-        """The sum of Eq. 4 for one tensor, Eq. 2 and 3 multiplied out."""
-        recipe, sources, shares = self.sources.recipe, self.sources, self._shares[name]
-        scale = self._scales.get(name, _UNSCALED)
-        parts: list[tuple[float, Difference, KeyNeurons | None]] = []
-        for key, ability in recipe.abilities.items():
-            gamma, weights = scale.ability * shares.ability * ability.gamma, sources.abilities[key]
-            if not self.selected(key, name) or not weights.touches(name):
-                continue
-            parts.append((gamma * weights.alpha, weights.ability, weights.key_neurons))
-            if weights.source_language is not None:
-                parts.append((-gamma * weights.beta, weights.source_language, weights.key_neurons))
-        parts += [
-            (scale.language * shares.language * language.mu, sources.languages[key], None)
-            for key, language in recipe.languages.items()
-        ]
-        return [Addend(*part) for part in parts if part[0] != 0 and part[1].touches(name)]
+    def sum(self, name: str) -> Sum:
+        """The same for a linear method: one object for all tensors that are made alike."""
+        kind = self._kinds[name]
+        if kind not in self._sums:
+            self._sums[kind] = Sum(kind[0], tuple(self._coefficients(name, kind)))
+        return self._sums[kind]
+
+    def _kind(self, name: str) -> _Kind:
+        """What a tensor's coefficients depend on."""
+        chosen = tuple(self.selected(ability, name) for ability in self.sources.abilities)
+        return self.sources.rows(name), chosen, self._share(name, any(chosen)), self._scales.get(name, _UNSCALED)
+
+    def _coefficients(self, name: str, kind: _Kind) -> Iterator[float]:
+        """Those of the sum of Eq. 4, Eq. 2 and 3 multiplied out, in the order of `Sources.rows`."""
+        recipe, sources, (_, chosen, shares, scale) = self.sources.recipe, self.sources, kind
+        for (key, weights), selected in zip(sources.abilities.items(), chosen, strict=True):
+            gamma = scale.ability * shares.ability * recipe.abilities[key].gamma if selected else 0.0
+            signs = (gamma * weights.alpha, -gamma * weights.beta)
+            for sign, part in zip(signs, weights.parts, strict=False) if weights.touches(name) else ():
+                if part.touches(name):
+                    yield sign
+        for key, part in sources.languages.items():
+            if part.touches(name):
+                yield scale.language * shares.language * recipe.languages[key].mu
 
     def _scale_factors(self) -> dict[str, Shares]:
         """The product of the recipe's `scales` at every tensor that one of them is about."""
@@ -76,11 +115,12 @@ class MergePlan:
                 found[name] = Shares(before.ability * scale.ability, before.language * scale.languages)
         return found
 
-    def _share(self, name: str) -> Shares:
-        recipe, anatomy = self.sources.recipe, self.sources.base.anatomy
-        selected = any(self.selected(key, name) for key in recipe.abilities)
+    def _share(self, name: str, selected: bool) -> Shares:
+        anatomy = self.sources.base.anatomy
         place = Place(selected, anatomy.place(name).layer, anatomy.layers)
-        return self.method.function(place, recipe.eta, **self.settings.parameters)
+        if place not in self._shares:
+            self._shares[place] = self.method.function(place, self.sources.recipe.eta, **self.settings.parameters)
+        return self._shares[place]
 
     def _vectors(self, name: str) -> list[WeightedVector]:
         recipe, sources, scale = self.sources.recipe, self.sources, self._scales.get(name, _UNSCALED)
@@ -93,6 +133,11 @@ class MergePlan:
             for key, language in recipe.languages.items()
         ]
         return [WeightedVector(*part, self.settings) for part in parts if part[1] != 0 and part[2].touches(name)]
+
+
+def in_float32(coefficients: Sequence[float]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # an infinite coefficient shows in the result, and is refused there
+        return np.array(coefficients, np.float64).astype(np.float32)
 
 
 def needs_similarity(recipe: Recipe) -> bool:
