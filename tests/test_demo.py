@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import re
+import statistics
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
@@ -17,15 +18,16 @@ from maet_core.demo.build import build
 from maet_core.demo.corpora import documents, phrase_book, problem
 from maet_core.demo.languages import LANGUAGES
 from maet_core.demo.manifest import hashes
-from maet_core.demo.measure import final_answer, reply_to, score, wilson_interval
+from maet_core.demo.measure import Score, final_answer, reply_to, score, wilson_interval
 from maet_core.demo.report import report
+from maet_core.demo.results import Graded
 from maet_core.demo.stages import draw
 from maet_core.demo.stories import OPERATIONS, draw_story, numbers, templates
 from maet_core.demo.tasks import task_rows
 from maet_core.demo.texts import write_texts
 from maet_core.demo.tokens import build_tokenizer
 from maet_core.demo.voice import BOUNDARY, GAINS, LOSSES, Voice
-from maet_core.errors import OutputError, Stopped
+from maet_core.errors import MaetError, OutputError, Stopped
 from maet_core.recipe import Recipe
 from maet_core.sources import Sources
 
@@ -364,28 +366,60 @@ def test_a_build_that_was_stopped_goes_on_to_the_same_models(miniature, tmp_path
     assert files.items() <= hashes(miniature[0]).items()
 
 
-@pytest.mark.parametrize("ability", plan.ABILITIES)
-def test_results_measure_every_row_and_go_on_where_they_stopped(ability, miniature, tmp_path, monkeypatch):
+def measured(folder, work, **changes):
+    return results.results(folder, work, **{"seeds": 2, "limit": 2, "scale": 0.002, "abilities": ["science"]} | changes)
+
+
+def test_results_measure_every_row_and_go_on_where_they_stopped(miniature, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "GRID", ({"gamma": 1.0, "mu": 0.5},))
-    found = results.results(ability, miniature[0], tmp_path, seeds=1, limit=1, scale=0.002)
-    assert {
-        "base",
-        f"{ability}-en",
-        f"{ability}-f-cpt",
-        "task vectors",
-        "TIES",
-        "MAET",
-        "random neurons",
-        "random tensors",
-    } <= set(found["seeds"][0])
-    assert found["tuned"]["MAET"] == {"gamma": 1.0, "mu": 0.5}
-    assert {score.n for row in found["seeds"][0].values() for score in row.values()} == {1}
+    found = measured(miniature[0], tmp_path)
+    first, second = found["science"].seeds
+    rows = {"base", "science-en", "task vectors", "TIES", "MAET", "random neurons", "random tensors"}
+    assert rows <= set(second)
+    assert set(first) == {*second, "science-f-cpt"}  # which is no input of a merge
+    assert found["science"].tuned["MAET"] == {"gamma": 1.0, "mu": 0.5}
+    grades = [grade for row in (*first.values(), *second.values()) for grade in row.values()]
+    assert {(grade.score.n, len(grade.right)) for grade in grades} == {(2, 2)}
+    assert all(grade.right.count("1") == grade.score.correct for grade in grades)
     monkeypatch.setattr(results, "train_stage", None)
-    monkeypatch.setattr(results, "measure", None)
-    assert results.results(ability, miniature[0], tmp_path, seeds=1, limit=1, scale=0.002) == found
-    text = report({ability: found})
-    assert "| MAET | 0.0 (0.0–79.3) |" in text
-    assert "1 seed " in text
+    monkeypatch.setattr(results, "reply_to", None)
+    assert measured(miniature[0], tmp_path) == found
+    text = report(found)
+    assert "| MAET | 0.0 (0.0–49.0) |" in text
+    assert "2 seeds of everything that is merged × 2 test problems (science-f-cpt: one seed)" in text
+    with pytest.raises(OutputError, match="another limit or scale"):
+        measured(miniature[0], tmp_path, limit=1)
+
+
+def test_the_seed_of_the_demo_has_its_models(miniature, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "GRID", ({"gamma": 1.0, "mu": 0.5},))
+    trained = []
+    monkeypatch.setattr(
+        results, "train_stage", lambda stage, folder, seed, *_, **__: trained.append((stage.name, seed))
+    )
+    manifest = miniature[1]
+    with pytest.raises(MaetError, match="math-en"):  # nothing was trained for seed 0, so nothing is there to be merged
+        measured(miniature[0], tmp_path, seeds=manifest["seed"] + 1, scale=manifest["scale"], abilities=["math"])
+    last = manifest["seed"]
+    assert {name for name, seed in trained if seed == last} == {"math-random", "general-math-random"}
+    assert "lang-sw" in {name for name, seed in trained if seed == 0}
+    shipped, here = miniature[0] / "models" / "lang-sw", tmp_path / f"seed-{last}" / "models" / "lang-sw"
+    assert hashes(shipped) == hashes(here)
+
+
+def test_how_far_ahead_is_paired_by_problem():
+    def row(right):
+        return {
+            code: Graded(Score(8, right.count("1"), 0, 0, 0), right)
+            for code in ("en", *plan.WELL_KNOWN, *plan.LOW_RESOURCE)
+        }
+
+    seeds = [{"MAET": row("11111100"), "other": row("11110000")}, {"MAET": row("11111100"), "other": row("11111100")}]
+    lines = report({"math": results.Found({}, seeds)}).splitlines()
+    # the third to sixth problems: 0 or 1 in half of the seeds
+    differences = [0, 0, 0, 0, 50, 50, 0, 0]
+    half = 1.959964 * statistics.stdev(differences) / 8**0.5
+    assert f"| other | 62.5 (50.0, 75.0) | +12.5 ± {half:.1f} |" in "\n".join(lines)
 
 
 # what is shipped

@@ -146,8 +146,7 @@ def results(
     device: str,
     output: Path,
 ) -> None:
-    """Measures the demo's merges beside everything they are compared with, both abilities. About an hour a seed on one core."""
-    from maet_core.demo import plan
+    """Measures the demo's merges beside everything they are compared with, both abilities. About an hour and a half on two cores."""
     from maet_core.demo.pool import resumable, usable_cores
     from maet_core.demo.report import report
     from maet_core.demo.results import results as measured
@@ -155,11 +154,16 @@ def results(
 
     shipped = assets or PROJECT / "assets" / "demo"
     with shown_progress() as progress, asked_to_stop() as asked, resumable():
-        kept = {"progress": progress, "halted": asked, "processes": processes or usable_cores()}
-        chosen = choose_device(device)[0]
-        found = {
-            ability: measured(ability, shipped, work, seeds, limit, device=chosen, **kept) for ability in plan.ABILITIES
-        }
+        found = measured(
+            shipped,
+            work,
+            seeds,
+            limit,
+            progress=progress,
+            halted=asked,
+            processes=processes or usable_cores(),
+            device=choose_device(device)[0],
+        )
     output.write_text(report(found), "utf-8")
     click.echo(output)
 

@@ -64,12 +64,17 @@ def reply_to(
     return replies
 
 
+def is_right(row: dict[str, str], reply: str) -> bool:
+    """Whether the final answer is exactly the one of the task's row."""
+    return final_answer(reply) == row["answer"]
+
+
 def score(rows: Sequence[dict[str, str]], replies: Sequence[str]) -> Score:
     """Scores replies to rows of a task; nothing but an exact match counts."""
     correct = worked = operator = operands = 0
     for row, reply in zip(rows, replies, strict=True):
         got, wanted = reply.split(), row["worked"].split()
-        correct += final_answer(reply) == row["answer"]
+        correct += is_right(row, reply)
         worked += got == wanted
         operator += got[1:2] == wanted[1:2]
         operands += got[0:1] + got[2:3] == wanted[0:1] + wanted[2:3]

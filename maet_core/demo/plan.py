@@ -163,21 +163,22 @@ STAGES = (
 )
 
 
-def compared(ability: str) -> tuple[Stage, ...]:
-    """For `maet demo results` only: an ability in random neurons, and everything in one training (F-CPT)."""
+def in_random_neurons(ability: str) -> list[Stage]:
+    """For `maet demo results` only: the ability in neurons that chance has chosen."""
+    return [_ability(ability, "random", K1), _source_language(f"{ability}-random", ability, K1)]
+
+
+def f_cpt(ability: str) -> Stage:
+    """For `maet demo results` only: the ability and all languages in one training, of as many tokens as what is merged has read."""
     problems = next(iter(ABILITIES[ability]))
     languages = [_language_mix(code) for code in LOW_RESOURCE]
     known = {("general", "en"): 0.05, ("general", "es"): 0.05, ("arithmetic",): 0.13, ("larger and smaller",): 0.04}
     everything = {problems: 0.2} | known
     for code, mix in zip(LOW_RESOURCE, languages, strict=True):
         everything |= {kind: 0.2 * share for kind, share in mix.items() if code in kind}
-    steps = 400 + 100 + len(LOW_RESOURCE) * LANGUAGE_PHASES[0].steps  # as many tokens as what is merged has read
+    steps = 400 + 100 + len(LOW_RESOURCE) * LANGUAGE_PHASES[0].steps
     phase = TrainingOptions(steps=steps, learning_rate=1e-3, batch_rows=8, warmup_steps=50)
-    return (
-        _ability(ability, "random", K1),
-        _source_language(f"{ability}-random", ability, K1),
-        Stage(f"{ability}-f-cpt", everything, (phase,)),
-    )
+    return Stage(f"{ability}-f-cpt", everything, (phase,))
 
 
 CORPORA: dict[str, Mix] = {
