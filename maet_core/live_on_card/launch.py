@@ -91,13 +91,13 @@ class _Launch:
         self.jobs, self.numbers, self.addends = jobs, numbers, len(first.terms)  # the jobs keep their memory alive
         rows = [[*_places(job), *_addresses(job)] for job in jobs]
         self._table = torch.tensor(rows, dtype=torch.int64, device=device)
-        self._which = torch.arange(len(jobs), dtype=torch.int32, device=device)
-        places, step = first.places, kernel.BLOCK
+        places, step = first.places, kernel.STEP
+        tiles = 1 if places else kernel.TILES
         self._width = places.width if places else 0
         most = max(job.size for job in jobs)
         self._blocks_a_row = max(1, -(-self._width // step))
         by_row = places is not None and places.kind == "rows"
-        self._blocks = most // self._width * self._blocks_a_row if by_row else -(-most // step)
+        self._blocks = most // self._width * self._blocks_a_row if by_row else -(-most // (step * tiles))
         self._constants = {
             "COLUMNS_OF_TABLE": len(rows[0]),
             "ADDENDS": self.addends,
@@ -108,6 +108,7 @@ class _Launch:
             "ALIGNED": _ALIGNED if first.out.data_ptr() % _ALIGNED == 0 else first.out.element_size(),
             "GRAIN": _GRAIN if first.size % _GRAIN == 0 else 1,
             "STEP": step,
+            "TILES": tiles,
         }
 
     def start(self, coefficients: torch.Tensor, unfit: torch.Tensor, first_unfit: int) -> None:
@@ -117,7 +118,7 @@ class _Launch:
             grid = (self._blocks, min(65535, len(self.jobs) - begin))
             kernel.merge_table[grid](
                 self._table,
-                self._which[begin:],
+                begin,
                 coefficients[begin * self.addends :],
                 unfit,
                 first_unfit + begin,
