@@ -91,19 +91,19 @@ def _turns(places: list[list[int]], rules: list[tuple[int, np.uint32]]) -> tuple
     """What `kernels.gram_bf16` goes through: every ability beside the languages, two at a time, then these among themselves. `places`
     are the numbers of each ability's differences, and of the languages' at the end."""
     *own, languages = places
-    pairs = list(_by_two(languages)) or [(0, 0)]
-    turns, limits, seen = [], [], set()
-    for two, (rule, limit) in zip(own, rules, strict=True):
+    first, *others = list(_by_two(languages)) or [(0, 0)]
+    turns, limits = [], []
+    for number, (two, (rule, limit)) in enumerate(zip(own, rules, strict=True)):
         two = (*two, 0)[:2]
-        for number, pair in enumerate(pairs):
-            turns.append((*two, *pair, rule, number == 0, pair not in seen))
-            limits.append(limit)
-            seen.add(pair)
-    for number, pair in enumerate(pairs):
-        for other in pairs[number + 1 :]:
-            turns.append((*pair, *other, _ALL, False, False))
-            limits.append(_NO_LIMIT)
-    return np.array(turns, np.int64), np.array(limits, np.uint32)
+        turns.append((*two, *first, rule, True, number == 0 and not others))
+        turns += [(*two, *pair, rule, False, False) for pair in others]
+        limits += [limit] * (1 + len(others))
+    among = [(*pair, *first, _ALL, True, number == 0) for number, pair in enumerate(others)]
+    among += [
+        (*pair, *other, _ALL, False, False) for number, pair in enumerate(others) for other in others[number + 1 :]
+    ]
+    limits += [_NO_LIMIT] * len(among)
+    return np.array(turns + among, np.int64), np.array(limits, np.uint32)
 
 
 def _by_two(numbers: list[int]) -> Iterable[tuple[int, int]]:

@@ -144,16 +144,17 @@ def test_a_result_that_bf16_cannot_hold_is_noticed():
 
 
 @pytest.mark.parametrize("size", [0, 6, 1000, 40_000])
-@pytest.mark.parametrize("rule", ["all", "limit", "mask"])
+@pytest.mark.parametrize("rule", ["all", "limit", "mask", "few", "few above", "none"])
 @pytest.mark.parametrize("languages", [0, 1, 2, 5])
 @pytest.mark.parametrize("own", [1, 2])
 def test_inner_products_of_changes_are_those_of_float64(own, languages, rule, size):
     rng = np.random.default_rng(size + languages)
     base, weights = bits(rng, size), [bits(rng, size) for _ in range(own + languages)]
     changes = np.stack([widened(stored) - widened(base) for stored in weights])
-    limit = np.float32(0.5).view(np.uint32)
-    mask = np.abs(changes[0]).view(np.uint32) > limit if rule == "limit" else rng.random(size) < 0.3
-    number = {"all": -1, "limit": -2, "mask": 0}[rule]
+    limit = np.float32(4.0 if rule == "few above" else 0.5).view(np.uint32)
+    above = np.abs(changes[0]).view(np.uint32) > limit
+    mask = above if "limit" in rule or "above" in rule else rng.random(size) < {"few": 0.02, "none": 0}.get(rule, 0.3)
+    number = {"all": -1, "limit": -2, "few above": -2}.get(rule, 0)
     turns, limits = _turns([list(range(1, own + 1)), list(range(own + 1, own + languages + 1))], [(number, limit)])
     gram = np.zeros((own + languages, own + languages))
     kernels.gram_bf16(addresses(base, *weights), size, turns, limits, mask[None], gram)
@@ -161,6 +162,48 @@ def test_inner_products_of_changes_are_those_of_float64(own, languages, rule, si
         changes[:own] *= mask
     expected = changes.astype(np.float64) @ changes.astype(np.float64).T
     np.testing.assert_allclose(gram, np.tril(expected), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("abilities", [1, 2, 3])
+@pytest.mark.parametrize("density", [0.01, 0.5])
+def test_inner_products_of_several_abilities_beside_one_another(abilities, density):
+    """Each has key neurons of its own, and one is chosen by a limit."""
+    rng, size, languages = np.random.default_rng(abilities), 33_334, 4
+    count = 2 * abilities + languages
+    base, weights = bits(rng, size), [bits(rng, size) for _ in range(count)]
+    changes = np.stack([widened(stored) - widened(base) for stored in weights])
+    limit = np.quantile(np.abs(changes[0]), 1 - density).view(np.uint32)
+    masks = rng.random((abilities, size)) < density
+    rules = [(-2, limit), *((number, np.uint32(0)) for number in range(1, abilities))]
+    masks[0] = np.abs(changes[0]).view(np.uint32) > limit
+    places = [[2 * i + 1, 2 * i + 2] for i in range(abilities)]
+    turns, limits = _turns([*places, list(range(2 * abilities + 1, count + 1))], rules)
+    gram = np.zeros((count, count))
+    kernels.gram_bf16(addresses(base, *weights), size, turns, limits, masks, gram)
+    masked, every = changes.astype(np.float64), changes.astype(np.float64)[2 * abilities :]
+    masked[: 2 * abilities] *= np.repeat(masks, 2, axis=0)
+    wanted = np.tril(masked @ masked.T)
+    for i in range(abilities):  # two abilities are not multiplied with each other
+        wanted[2 * i + 2 : 2 * abilities, 2 * i : 2 * i + 2] = 0
+    np.testing.assert_allclose(gram, wanted, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(gram[2 * abilities :, 2 * abilities :], np.tril(every @ every.T), rtol=1e-12)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
+def test_an_input_that_is_not_finite_shows_in_inner_products_wherever_it_is(which):
+    rng, size = np.random.default_rng(which), 5000
+    inputs = [bits(rng, size) for _ in range(4)]
+    masks = np.zeros((1, size), np.bool_)
+    masks[0, 7] = True
+    turns, limits = _turns([[1, 2], [3]], [(0, np.uint32(0))])
+    turns = np.concatenate(
+        [turns, turns * [1, 1, 1, 1, 1, 1, 0]]
+    )  # the second does without the products of the languages
+    limits = np.concatenate([limits, limits])
+    inputs[which][4000] = NAN
+    gram = np.zeros((3, 3))
+    kernels.gram_bf16(addresses(*inputs), size, turns, limits, masks, gram)
+    assert not np.isfinite(gram).all()
 
 
 @pytest.mark.parametrize("size", [0, 2, 66, 5000])
