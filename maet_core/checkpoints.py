@@ -11,12 +11,13 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from maet_core.anatomy import Anatomy, read_anatomy
 from maet_core.errors import CheckpointError
+from maet_core.remembered import stamps
 from maet_core.safetensors_file import SafetensorsFile, TensorInfo, read_header
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -105,6 +106,12 @@ class Checkpoint:
     @property
     def files(self) -> list[SafetensorsFile]:
         return list(self._files.values())
+
+    @property
+    def stamp(self) -> Any | None:
+        """What tells, for JSON, that this is the same model as another time, without reading it; None if that cannot be told yet."""
+        found = stamps(file.path for file in self.files)
+        return None if found is None else [self.config, found]
 
     @cached_property
     def anatomy(self) -> Anatomy:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from maet_core.differences import widened
 from maet_core.errors import RecipeError
 from maet_core.progress import Halted, Progress, each
 from maet_core.recipe import Recipe, TensorRule
+from maet_core.remembered import recall, remember
 from maet_core.similarity import inner_products
 from maet_core.sources import Sources
 
@@ -29,6 +30,7 @@ from maet_core.sources import Sources
 _CANCELLATION = 1e-4
 # Cosines that agree to this many decimals are a tie: beyond it the order of summation decides.
 _DECIMALS = 12
+_KIND = "similarity"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ class _Products:
 
     names: tuple[str, ...]
     grams: np.ndarray
+
+    def to_json(self) -> dict[str, Any]:
+        return {"names": self.names, "shape": self.grams.shape, "values": self.grams.ravel().tolist()}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> _Products:
+        return cls(tuple(found["names"]), np.array(found["values"], np.float64).reshape(found["shape"]))
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Of every tensor the inner product of two sums, each given by its coefficients."""
@@ -144,7 +153,12 @@ class Measured:
 
 
 def measure(sources: Sources, progress: Progress | None = None, halted: Halted | None = None) -> Measured:
-    """Reads every tensor that an ability changes once, in chunks, and keeps its inner products in float64."""
+    """Reads every tensor that an ability changes once, in chunks, and keeps its inner products in float64. What was measured of the same
+    files with the same key neurons before is in the user's cache, and not read again."""
+    about = _about(sources)
+    known = None if about is None else recall(_KIND, about)
+    if known is not None:
+        return Measured(sources, {ability: _Products.from_json(found) for ability, found in known.items()})
     copies = sources.base.tied_copies
     names = [name for name, info in sources.base.tensors.items() if info.mergeable and name not in copies]
     found = each(names, lambda name: inner_products(sources, name), "measuring similarity", progress, halted)
@@ -155,7 +169,22 @@ def measure(sources: Sources, progress: Progress | None = None, halted: Halted |
         products[ability] = _Products(
             tuple(grams), np.stack(list(grams.values())) if grams else np.empty((0, order, order))
         )
+    if about is not None:
+        remember(_KIND, about, {ability: found.to_json() for ability, found in products.items()})
     return Measured(sources, products)
+
+
+def _about(sources: Sources) -> Any | None:
+    """What the inner products depend on; None if something of it cannot be told from another time's."""
+    stamped = {part: part.stamp for part in sources.differences}
+    keys = {name: weights.key_neurons for name, weights in sources.abilities.items()}
+    if None in (sources.base.stamp, *stamped.values()) or any(key and key.about is None for key in keys.values()):
+        return None
+    abilities = {
+        name: [[stamped[part] for part in weights.parts], keys[name] and keys[name].about]
+        for name, weights in sources.abilities.items()
+    }
+    return [sources.base.stamp, abilities, [stamped[part] for part in sources.languages.values()]]
 
 
 def _chunks(sources: Sources, name: str) -> Iterator[tuple[int, int, np.ndarray]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +13,12 @@ from maet_core.checkpoints import Checkpoint
 from maet_core.differences import Difference, Models, locate_source, widest
 from maet_core.errors import MaetError, PackError, RecipeError, ScoresError
 from maet_core.identity import file_stamp
-from maet_core.importance import KeyNeurons, SavedScores, locate, select_key_neurons
+from maet_core.importance import KeyNeurons, SavedScores, locate
+from maet_core.importance.key_neurons import remembered_key_neurons
 from maet_core.progress import Halted, Progress
 from maet_core.ranking import Cuts
 from maet_core.recipe import Ability, KeyNeuronRule, Recipe
+from maet_core.remembered import stamps
 from maet_core.safetensors_file import SafetensorsFile
 from maet_core.weights.ability import AbilityWeights
 from maet_core.weights.packs import PackDifference
@@ -208,7 +211,17 @@ class _Opener:
                     raise ScoresError(
                         f"{field}: the recipe says {wanted}, the scores in {rule.scores} were made with {found}"
                     )
-        return select_key_neurons(scores, rule.k1, rule.scope, self.progress, self.halted)
+        return remembered_key_neurons(
+            scores, rule.k1, rule.scope, self._about(rule, trained), self.progress, self.halted
+        )
+
+    def _about(self, rule: KeyNeuronRule, trained: Difference) -> Any | None:
+        """What key neurons depend on."""
+        if rule.scores is None:
+            origin = [self.base.stamp, trained.stamp]
+        else:
+            origin = [self.base.stamp, stamps([self.folder / Path(rule.scores).expanduser()])]
+        return None if None in origin else [origin, rule.model_dump(mode="json", exclude={"scores"})]
 
     def _pack(self, source: str, kind: str) -> PackDifference:
         return PackDifference(_existing(source, self.folder, PackError), self.base, kind, source)

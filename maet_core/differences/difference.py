@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -31,6 +31,11 @@ class Difference(ABC):
     @abstractmethod
     def files(self) -> list[SafetensorsFile]:
         """The files that are read."""
+
+    @property
+    def stamp(self) -> Any | None:
+        """What tells, for JSON, that this is the same difference as another time, without reading it; None if nothing does."""
+        return None
 
     @abstractmethod
     def touches(self, name: str) -> bool:

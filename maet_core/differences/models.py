@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,10 @@ class CheckpointDifference(Difference):
     @property
     def files(self) -> list[SafetensorsFile]:
         return self.trained.files
+
+    @property
+    def stamp(self) -> Any | None:
+        return self.trained.stamp
 
     def touches(self, name: str) -> bool:
         return name in self.names and self.base.tensors[name].mergeable

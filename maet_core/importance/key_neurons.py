@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +15,27 @@ from maet_core.importance.scores import Scores, unit_axis
 from maet_core.lazy import torch
 from maet_core.progress import Halted, Progress, each
 from maet_core.ranking import Cut, largest_of_each
+from maet_core.remembered import recall, remember
+
+_KIND = "key-neurons"
 
 
 class KeyNeurons:
     """Which neurons are key. Ties go by tensor name, then by position, so that exactly `count` neurons are chosen."""
 
-    def __init__(self, scores: Scores, k1: float, scope: str, cuts: dict[str, Cut], counts: dict[str, int]):
+    def __init__(
+        self,
+        scores: Scores,
+        k1: float,
+        scope: str,
+        cuts: dict[str, Cut],
+        counts: dict[str, int],
+        about: Any | None = None,
+    ):
+        """`about`: what tells, for JSON, that these are the same key neurons as another time; None if nothing does."""
         self.scores, self.k1, self.scope = scores, k1, scope
         self.counts = counts
+        self.about = about
         self._cuts = cuts
         self._units = lru_cache(maxsize=4)(self._neurons)  # some tensors' masks, for the threads that work on them
 
@@ -32,6 +46,11 @@ class KeyNeurons:
     @cached_property
     def total(self) -> int:
         return sum(prod(shape) for shape in self.scores.shapes.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """By tensor: its threshold with the position where ties end, and how many neurons are chosen."""
+        cuts = {name: (float(cut.threshold), int(cut.tie_stop)) for name, cut in self._cuts.items()}
+        return {name: (cut, int(self.counts[name])) for name, cut in cuts.items()}
 
     def neurons(self, name: str) -> torch.Tensor:
         """Whether each neuron of a tensor is key: bool, in the shape of its scores."""
@@ -96,6 +115,26 @@ def select_key_neurons(
     thread in memory.
     """
     return select_for_each(scores, [k1], scope, progress, halted)[0]
+
+
+def remembered_key_neurons(
+    scores: Scores,
+    k1: float,
+    scope: str,
+    about: Any | None,
+    progress: Progress | None = None,
+    halted: Halted | None = None,
+) -> KeyNeurons:
+    """`select_key_neurons`, from the user's cache if the same were selected before; `about` says all that they depend on."""
+    found = None if about is None else recall(_KIND, about)
+    if found is not None:
+        cuts, counts = ({name: pair[i] for name, pair in found.items()} for i in range(2))
+        return KeyNeurons(scores, k1, scope, {name: Cut(*cut) for name, cut in cuts.items()}, counts, about)
+    keys = select_key_neurons(scores, k1, scope, progress, halted)
+    keys.about = about
+    if about is not None:
+        remember(_KIND, about, keys.to_json())
+    return keys
 
 
 def select_for_each(
