@@ -91,9 +91,10 @@ def _entry(key: str) -> dict[str, Any] | None:
     return entry | {"value": float(numbers[0])} if all(map(math.isfinite, numbers)) else None
 
 
+# With names from the start: slider.js puts the number's own in their place a moment later.
 _HTML = {
-    "slider": '<div class="slider"><label for="range"></label><div class="line"><input type="range" id="range">'
-    '<span class="field"><input type="number" inputmode="decimal"><span class="unit" aria-hidden="true"></span></span></div></div>',
+    "slider": '<div class="slider"><label for="range">Value</label><div class="line"><input type="range" id="range" aria-label="Value">'
+    '<span class="field"><input type="number" inputmode="decimal" aria-label="Value, exact"><span class="unit" aria-hidden="true"></span></span></div></div>',
     "settled": "<span></span>",
 }
 
