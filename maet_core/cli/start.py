@@ -101,7 +101,7 @@ def demo() -> None:
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or auto: a CUDA card where there is one."
 )
 def build(output: Path, seed: int, scale: float, processes: int | None, device: str) -> None:
-    """Generates the corpora and trains every demo model again: about an hour on two cores, less with a CUDA card (`--device`).
+    """Generates the corpora and trains every demo model again: about an hour and a quarter on two cores, less with a CUDA card (`--device`).
 
     A build that was stopped or killed goes on from its last state when the same command is given again.
     """
@@ -146,7 +146,7 @@ def results(
     device: str,
     output: Path,
 ) -> None:
-    """Measures the demo's merges beside everything they are compared with, both abilities. About an hour and a half on two cores."""
+    """Measures the demo's merges beside everything they are compared with, both abilities. About an hour and a quarter on two cores."""
     from maet_core.demo.pool import resumable, usable_cores
     from maet_core.demo.report import report
     from maet_core.demo.results import results as measured

@@ -17,7 +17,7 @@ DRAWN: dict[str, Callable[[random.Random, str], Story | Observation]] = {
 }
 # Shown first in the app: chosen because the merged models of seed 0 solve it in every language and the ability alone in none of the four
 # low-resource ones, so it says nothing about how often they do. From the development part, which leaves the test part unseen.
-PINNED = {"math": "dev-085", "science": "dev-158"}
+PINNED = {"math": "dev-057", "science": "dev-053"}
 PROBLEMS = {"dev": 200, "test": 500}  # problems a part; each is told in every language
 
 
