@@ -49,8 +49,10 @@ class KeyNeurons:
 
     def to_json(self) -> dict[str, Any]:
         """By tensor: its threshold with the position where ties end, and how many neurons are chosen."""
-        cuts = {name: (float(cut.threshold), int(cut.tie_stop)) for name, cut in self._cuts.items()}
-        return {name: (cut, int(self.counts[name])) for name, cut in cuts.items()}
+        return {
+            name: ((float(cut.threshold), int(cut.tie_stop)), int(self.counts[name]))
+            for name, cut in self._cuts.items()
+        }
 
     def neurons(self, name: str) -> torch.Tensor:
         """Whether each neuron of a tensor is key: bool, in the shape of its scores."""
@@ -128,8 +130,8 @@ def remembered_key_neurons(
     """`select_key_neurons`, from the user's cache if the same were selected before; `about` says all that they depend on."""
     found = None if about is None else recall(_KIND, about)
     if found is not None:
-        cuts, counts = ({name: pair[i] for name, pair in found.items()} for i in range(2))
-        return KeyNeurons(scores, k1, scope, {name: Cut(*cut) for name, cut in cuts.items()}, counts, about)
+        cuts = {name: Cut(*cut) for name, (cut, _) in found.items()}
+        return KeyNeurons(scores, k1, scope, cuts, {name: count for name, (_, count) in found.items()}, about)
     keys = select_key_neurons(scores, k1, scope, progress, halted)
     keys.about = about
     if about is not None:
