@@ -20,7 +20,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 @click.command(
-    epilog="Example:  maet generate recipes/demo.yaml --prompt 'Asha has 5 mangoes and buys 3 more. How many has she now?'"
+    epilog="Example:  maet generate recipes/demo.yaml --prompt "
+    "$'Q: Omar had 30 balls. He put the balls equally into 5 boxes. How many balls does each box have?\\nA:'"
 )
 @click.argument("model")
 @click.option("--prompt", required=True, help="The text that the model continues.")
