@@ -134,7 +134,7 @@ def _open(folder: Path, recipe: Any) -> tuple[LiveModel, dict[str, float]]:
     gc.collect()
     torch.cuda.empty_cache()
     before, started = torch.cuda.memory_allocated(), time.perf_counter()
-    live = LiveModel(Sources.open(recipe, folder, mapped=True), "cuda")
+    live = LiveModel(Sources.open(recipe, folder), "cuda")
     held = live._cards._inputs.held.values()
     told = {
         "opening, s": time.perf_counter() - started,

@@ -15,7 +15,7 @@ from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.importance.scores import unit_axis
 from maet_core.merging.combine import rounded
 from maet_core.merging.plan import Sum
-from maet_core.safetensors_file import PAGE_BYTES, STAGGER_BYTES
+from maet_core.scratch import PAGE_BYTES, STAGGER_BYTES
 from maet_core.sources import Rows, Sources
 
 # With more of a tensor's values than this key, a pass over all of them costs no more.

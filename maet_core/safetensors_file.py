@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from maet_core import dtypes, identity
 from maet_core.errors import CheckpointError
 from maet_core.lazy import torch
-from maet_core.mapping import MappedFile
 from maet_core.progress import each
+from maet_core.scratch import staggered
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,6 @@ class TensorInfo:
         return self.code in dtypes.MERGEABLE
 
 
-PAGE_BYTES = 4096
-_SAMPLED_BYTES = 1 << 22  # of a mapped file looked at in one go, so that it can be let go in time
-# Loops that go through the same place of several files at once are half as fast when all of these lie equally far behind the start
-# of a page of memory: they meet in the same few lines of the first-level cache. A multiple of the line's size, odd in the page.
-STAGGER_BYTES = 9 * 64
 _held_before = itertools.count(1)
 
 
@@ -78,7 +73,6 @@ class SafetensorsFile:
         self.digests: identity.BlockDigests | None = None
         self._descriptor: int | None = None
         self._held: dict[str, np.ndarray] = {}
-        self._mapped: MappedFile | None = None
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Elements `start` to `stop` of a tensor, flat, in the stored dtype; the whole tensor in its shape if no range is given."""
@@ -91,63 +85,40 @@ class SafetensorsFile:
     def values(self, name: str, start: int, stop: int, scratch: np.ndarray | None = None) -> np.ndarray:
         """Elements `start` to `stop` of a tensor, flat, as numpy holds the dtype (bf16: its bits).
 
-        `scratch` (uint8, large enough) holds the result where a loop reads many ranges: fresh memory costs more than the read. Of a
-        file that is held or mapped the result is the memory itself, and not to be written to.
+        `scratch` (uint8, large enough) holds the result where a loop reads many ranges. Of a file that is held the result is the memory
+        itself, and not to be written to.
         """
         if name in self._held:
             return self._held[name][start:stop]
         info = self.tensors[name]
         size, offset = (stop - start) * info.itemsize, start * info.itemsize
-        if self._mapped is not None and info.start % info.itemsize == 0:
-            buffer = self._mapped.bytes(info.start + offset, size)
-            with self._lock:
-                self.bytes_read += size
-        else:
-            buffer = np.empty(size, np.uint8) if scratch is None else scratch[:size]
-            if size:
-                self._fill(memoryview(buffer), info.start + offset)
+        buffer = np.empty(size, np.uint8) if scratch is None else scratch[:size]
+        if size:
+            self._fill(memoryview(buffer), info.start + offset)
         if size and self.digests is not None:
             self.digests.saw(name, info.nbytes, offset, memoryview(buffer))
         return buffer.view(dtypes.HELD_AS[info.code])
 
-    def sample(self, name: str, run: int, every: int) -> np.ndarray:
-        """`run` values at the beginning of each `every` of a tensor that is held or mapped, one after the other, copied."""
-        info = self.tensors[name]
-        whole = max(1, _SAMPLED_BYTES // (every * info.itemsize)) * every
-        parts = []
-        for start in range(0, info.numel // every * every, whole):
-            stop = min(start + whole, info.numel // every * every)
-            if name in self._held:
-                values = self._held[name][start:stop]
-            else:
-                size = (stop - start) * info.itemsize
-                values = self._mapped.bytes(info.start + start * info.itemsize, size).view(dtypes.HELD_AS[info.code])
-            parts.append(values.reshape(-1, every)[:, :run].reshape(-1))
-        return np.concatenate(parts)
+    def sample(self, name: str, run: int, every: int) -> np.ndarray | None:
+        """`run` values at the beginning of each `every` of a tensor that is held, one after the other, copied; else None."""
+        if name not in self._held:
+            return None
+        whole = self.tensors[name].numel // every * every
+        return self._held[name][:whole].reshape(-1, every)[:, :run].reshape(-1)
 
     @property
     def in_memory(self) -> bool:
         """Whether reading costs no copy."""
-        return bool(self._held) or self._mapped is not None
-
-    def map(self) -> None:
-        """From now on what is read is the system's own copy of the file. For a process of which nothing is lost if someone cuts the
-        file short: it dies of that. Raises CheckpointError if it is shorter than it was."""
-        if self._mapped is None:
-            mapped = MappedFile(self.path)
-            if mapped.size < max((info.stop for info in self.tensors.values()), default=0):
-                raise CheckpointError(f"{self.path}: the file has become shorter; was it replaced? Start again")
-            self._mapped = mapped
+        return bool(self._held)
 
     def hold(self) -> None:
         """Reads all tensors into memory, where they stay as long as this object does."""
         names = [name for name in self.tensors if name not in self._held]
-        place = next(_held_before) * STAGGER_BYTES
+        place = next(_held_before)
 
         def whole(name: str) -> np.ndarray:
             info = self.tensors[name]
-            memory = np.empty(info.nbytes + PAGE_BYTES, np.uint8)
-            return self.values(name, 0, info.numel, memory[(place - memory.ctypes.data) % PAGE_BYTES :])
+            return self.values(name, 0, info.numel, staggered(info.nbytes, place))
 
         for name, values in zip(names, each(names, whole, "reading"), strict=True):
             self._held[name] = values

@@ -27,9 +27,9 @@ from maet_core.similarity import inner_products
 from maet_core.sources import Sources
 
 # Below this share of its parts' squares a sum has lost too many digits to cancellation; it is then computed from the weights.
-_CANCELLATION = 1e-4
+_CANCELLATION = 1e-2
 # Cosines that agree to this many decimals are a tie: beyond it the order of summation decides.
-_DECIMALS = 12
+_DECIMALS = 7
 _KIND = "similarity"
 
 
@@ -153,7 +153,8 @@ class Measured:
 
 
 def measure(sources: Sources, progress: Progress | None = None, halted: Halted | None = None) -> Measured:
-    """Reads every tensor that an ability changes once, in chunks, and keeps its inner products in float64. What was measured of the same
+    """Reads every tensor that an ability changes once, in chunks, and keeps its inner products: those of large bf16 tensors are right to
+    seven digits or more, others to those of float64. What was measured of the same
     files with the same key neurons before is in the user's cache, and not read again."""
     about = _about(sources)
     known = None if about is None else recall(_KIND, about)

@@ -1,26 +1,31 @@
 """Inner products within one tensor of everything that R(A) and R_Lang are sums of: what the similarities of step 4 come from.
 
-One compiled loop goes through tensors of which all inputs are bf16 weights; others are read into memory part by part.
+One compiled loop goes through large tensors of which all inputs are bf16 weights; others are read into memory part by part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
 
 from maet_core import kernels
+from maet_core.checkpoints import Checkpoint
 from maet_core.differences import Difference, widened
-from maet_core.importance.key_neurons import KeyNeurons
+from maet_core.scratch import Scratch
 from maet_core.sources import Sources
 from maet_core.weights.ability import AbilityWeights
 
 # As much as a thread measures at once: several chunks, for each range has its costs beside the loops.
 _RANGE = 4 * kernels.CHUNK_ELEMENTS
 
+# Fewer values than this are added up in float64; of as many, errors of float32 even out.
+_SMALL = 1 << 16
+# Changes whose mean square is smaller than this may be among those whose squares float32 cannot hold.
+_LEAST_SQUARE = 1e-28
+
+_scratch = Scratch()
 _ALL, _ABOVE_LIMIT = -1, -2  # which values of an ability count, as `kernels.gram_bf16` calls it
-_NO_LIMIT = np.uint32(0)
 
 
 def inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
@@ -36,29 +41,19 @@ def inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
 
 
 def _from_bits(sources: Sources, name: str, abilities: dict[str, AbilityWeights]) -> dict[str, np.ndarray] | None:
-    """None where something else than finite bf16 weights is among the inputs, or an odd number of them."""
+    """None for small tensors, and where something else than finite bf16 weights is among the inputs, or an odd number of them."""
     base, languages = sources.base, list(sources.languages.values())
     parts = [(key, part) for key, weights in abilities.items() for part in weights.parts]
     parts += [("", part) for part in languages]
     there = [(key, part) for key, part in parts if part.touches(name)]
     numel = base.tensors[name].numel
-    if numel % 2 or base.tensors[name].code != "BF16" or not all(part.holds_bf16_weights(name) for _, part in there):
+    if numel < _SMALL or numel % 2 or base.tensors[name].code != "BF16":
         return None
-    places = [[number for number, (owner, _) in enumerate(there, start=1) if owner == key] for key in (*abilities, "")]
-    keys = [weights.key_neurons for weights in abilities.values()]
-    gram = np.zeros((len(there), len(there)))
-    single = np.dtype(np.float32)
-    for start in range(0, numel, _RANGE):
-        stop = min(start + _RANGE, numel)
-        read = {part: part.stored(name, start, stop, single)[0] for part in {part for _, part in there}}
-        stored = [base.values(name, start, stop), *(read[part] for _, part in there)]
-        rules, masks = _rules(list(abilities.values()), keys, name, start, stop)
-        addresses = np.array([values.ctypes.data for values in stored], np.uint64)
-        turns, limits = _turns(places, rules)
-        kernels.gram_bf16(addresses, stop - start, turns, limits, masks, gram)
-    if not np.isfinite(gram).all():
+    if not all(part.holds_bf16_weights(name) for _, part in there):
         return None
-    gram = gram + np.tril(gram, -1).T
+    gram = _gram_of_bits(sources, name, abilities, there)
+    if gram is None:
+        return None
     found, order = {}, {(key, part): number for number, (key, part) in enumerate(there)}
     for key, weights in abilities.items():
         mine = [(key, part) for part in weights.parts] + [("", part) for part in languages]
@@ -69,45 +64,60 @@ def _from_bits(sources: Sources, name: str, abilities: dict[str, AbilityWeights]
     return found
 
 
+def _gram_of_bits(
+    sources: Sources, name: str, abilities: dict[str, AbilityWeights], parts: list[tuple[str, Difference]]
+) -> np.ndarray | None:
+    """The inner products of `parts`, each beside the ability that it is of ("": a language); None where float32 cannot tell them."""
+    *own, languages = (
+        [number for number, (owner, _) in enumerate(parts, start=1) if owner == key] for key in (*abilities, "")
+    )
+    four_each = np.array(languages + [0] * (-len(languages) % 4 if languages else 4), np.int64)
+    base, single = sources.base, np.dtype(np.float32)
+    numel = base.tensors[name].numel
+    gram = np.zeros((len(parts), len(parts)))
+    for start in range(0, numel, _RANGE):
+        stop = min(start + _RANGE, numel)
+        size = 2 * (stop - start)
+        read = {
+            part: part.stored(name, start, stop, single, _scratch.bytes(number, size))[0]
+            for number, part in enumerate(dict.fromkeys(part for _, part in parts), start=1)
+        }
+        stored = [base.values(name, start, stop, _scratch.bytes(0, size)), *(read[part] for _, part in parts)]
+        addresses = np.array([values.ctypes.data for values in stored], np.uint64)
+        rules, limits, masks = _rules(list(abilities.values()), name, start, stop)
+        rows = np.array([(*(*numbers, 0)[:2], rule) for numbers, rule in zip(own, rules, strict=True)], np.int64)
+        kernels.gram_bf16(addresses, stop - start, rows, limits, masks, four_each, gram)
+    if not np.isfinite(gram).all():
+        return None
+    for square, (_, part) in zip(np.diag(gram), parts, strict=True):
+        if square < _LEAST_SQUARE * numel and not _is_base(part, base, name):
+            return None
+    return gram + np.tril(gram, -1).T
+
+
+def _is_base(part: Difference, base: Checkpoint, name: str) -> bool:
+    numel, single = base.tensors[name].numel, np.dtype(np.float32)
+    ranges = ((start, min(start + _RANGE, numel)) for start in range(0, numel, _RANGE))
+    return all(np.array_equal(base.values(name, *both), part.stored(name, *both, single)[0]) for both in ranges)
+
+
 def _rules(
-    abilities: list[AbilityWeights], keys: list[KeyNeurons | None], name: str, start: int, stop: int
-) -> tuple[list[tuple[int, np.uint32]], np.ndarray]:
-    """Which values of each ability count, and the masks that some of the rules mean."""
-    rules, masks = [], []
-    for weights, key in zip(abilities, keys, strict=True):
-        first = next(part for part in weights.parts if part.touches(name))
+    abilities: list[AbilityWeights], name: str, start: int, stop: int
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Which values of each ability count, as `kernels.gram_bf16` takes it: the rules, the limits, and the masks that some rules mean."""
+    rules, limits, masks = [], np.zeros(len(abilities), np.uint32), []
+    for number, weights in enumerate(abilities):
+        key, first = weights.key_neurons, next(part for part in weights.parts if part.touches(name))
         limit = None if key is None or key.scores.magnitude_of is not first else key.limit(name, start, stop)
         if key is None:
-            rules.append((_ALL, _NO_LIMIT))
+            rules.append(_ALL)
         elif limit is not None:
-            rules.append((_ABOVE_LIMIT, limit))
+            rules.append(_ABOVE_LIMIT)
+            limits[number] = limit
         else:
-            rules.append((len(masks), _NO_LIMIT))
+            rules.append(len(masks))
             masks.append(key.chosen(name, start, stop))
-    return rules, np.stack(masks) if masks else np.empty((0, 0), np.bool_)
-
-
-def _turns(places: list[list[int]], rules: list[tuple[int, np.uint32]]) -> tuple[np.ndarray, np.ndarray]:
-    """What `kernels.gram_bf16` goes through: every ability beside the languages, two at a time, then these among themselves. `places`
-    are the numbers of each ability's differences, and of the languages' at the end."""
-    *own, languages = places
-    first, *others = list(_by_two(languages)) or [(0, 0)]
-    turns, limits = [], []
-    for number, (two, (rule, limit)) in enumerate(zip(own, rules, strict=True)):
-        two = (*two, 0)[:2]
-        turns.append((*two, *first, rule, True, number == 0 and not others))
-        turns += [(*two, *pair, rule, False, False) for pair in others]
-        limits += [limit] * (1 + len(others))
-    among = [(*pair, *first, _ALL, True, number == 0) for number, pair in enumerate(others)]
-    among += [
-        (*pair, *other, _ALL, False, False) for number, pair in enumerate(others) for other in others[number + 1 :]
-    ]
-    limits += [_NO_LIMIT] * len(among)
-    return np.array(turns + among, np.int64), np.array(limits, np.uint32)
-
-
-def _by_two(numbers: list[int]) -> Iterable[tuple[int, int]]:
-    return ((*numbers[i : i + 2], 0)[:2] for i in range(0, len(numbers), 2))
+    return rules, limits, np.stack(masks) if masks else np.empty((0, 0), np.bool_)
 
 
 # --- any values ----------------------------------------------------------------------------------------------------

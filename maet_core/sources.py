@@ -65,14 +65,12 @@ class Sources:
         folder: str | Path = ".",
         progress: Progress | None = None,
         halted: Halted | None = None,
-        mapped: bool = False,
     ) -> Sources:
-        """`folder` is what relative paths of the recipe start from; `mapped` maps every input file (see `SafetensorsFile.map`) before
-        any weights are read. Raises InputError naming the field that does not fit."""
+        """`folder` is what relative paths of the recipe start from. Raises InputError naming the field that does not fit."""
         folder = Path(folder)
         base = _named("base", lambda: Checkpoint.open(locate_source(recipe.base, folder)))
         base.source = recipe.base
-        opener = _Opener(base, folder, progress, halted, mapped)
+        opener = _Opener(base, folder, progress, halted)
         abilities = {name: opener.ability(f"abilities.{name}", ability) for name, ability in recipe.abilities.items()}
         languages = {
             name: opener.difference(f"languages.{name}", language.checkpoint, language.pack, "language")
@@ -165,11 +163,9 @@ class _Opener:
         folder: Path,
         progress: Progress | None = None,
         halted: Halted | None = None,
-        mapped: bool = False,
     ):
-        self.base, self.folder, self.progress, self.halted, self.mapped = base, folder, progress, halted, mapped
+        self.base, self.folder, self.progress, self.halted = base, folder, progress, halted
         self._models = Models(base, folder)
-        self._map(base.files)
 
     def ability(self, field: str, ability: Ability) -> AbilityWeights:
         weights = self.difference(field, ability.ability, ability.pack, "ability")
@@ -178,7 +174,6 @@ class _Opener:
         source = None
         if ability.source_language is not None:
             source = _named(f"{field}.source_language", lambda: self._models.open(ability.source_language))
-            self._map(source.files)
         keys = self.key_neurons(field, ability.key_neurons, weights)
         return AbilityWeights(weights, source, ability.alpha, ability.beta, keys)
 
@@ -188,12 +183,7 @@ class _Opener:
             opened = _named(f"{field}.{name}", lambda: self._models.open(checkpoint))
         else:
             opened = _named(f"{field}.pack", lambda: self._pack(pack, kind))
-        self._map(opened.files)
         return opened
-
-    def _map(self, files: list[SafetensorsFile]) -> None:
-        for file in files if self.mapped else ():
-            file.map()
 
     def key_neurons(self, field: str, rule: KeyNeuronRule | None, trained: Difference) -> KeyNeurons | None:
         return None if rule is None else _named(f"{field}.key_neurons", lambda: self._key_neurons(rule, trained))

@@ -281,8 +281,8 @@ def test_threads_and_chunks_make_no_difference(tmp_path, monkeypatch, method):
     make_family(tmp_path, "llama", dtype="bfloat16", hidden_size=48, intermediate_size=80, vocab_size=111)
     recipe = recipe_of(method)
     merge(recipe, tmp_path, tmp_path / "whole", device="cpu")
-    for module in ("maet_core.merging.combine", "maet_core.merging.writer", "maet_core.kernels"):
-        monkeypatch.setattr(f"{module}.CHUNK_ELEMENTS", 97)
+    for constant in ("merging.combine.CHUNK_ELEMENTS", "merging.combine._READ_STEP", "kernels.CHUNK_ELEMENTS"):
+        monkeypatch.setattr(f"maet_core.{constant}", 97)
     monkeypatch.setattr("maet_core.merging.single_values.METHOD_STEP", 50)
     monkeypatch.setattr("maet_core.merging.writer.BLOCK_ELEMENTS", 1009)
     monkeypatch.setattr("maet_core.merging.writer.threads", lambda: 4)

@@ -8,9 +8,10 @@ from maet_core.kernels.bf16 import (
     narrow_bf16,
     widen_bf16,
 )
-from maet_core.kernels.changes import change_bf16, changes_near, gram_bf16, minus_base_bf16
+from maet_core.kernels.changes import change_bf16, changes_near, minus_base_bf16
 from maet_core.kernels.kept import merge_kept
 from maet_core.kernels.places import merge_columns_bf16, merge_positions_bf16, merge_rows_bf16
+from maet_core.kernels.products import gram_bf16
 from maet_core.kernels.single import (
     FEW,
     above_and_inside,

@@ -77,7 +77,7 @@ class Inputs:
             stop = min(start + step, numel)
             staging = self._staging(device) if on_card and stop - start <= _STEP else None
             found = self._values(part, name, start, stop, staging)
-            if staging is not None and found.ctypes.data != staging.data_ptr():  # mapped memory: through pinned memory
+            if staging is not None and found.ctypes.data != staging.data_ptr():  # it was not read but computed, or held
                 there = staging.numpy()[: found.nbytes].view(found.dtype)
                 there[:] = found
                 found = there

@@ -17,13 +17,20 @@ from maet_core.merging.plan import Addend, MergePlan, in_float32
 from maet_core.merging.rounding import rounded
 from maet_core.merging.single_values import SingleValues
 from maet_core.merging.vectors import WeightedVector
+from maet_core.scratch import Scratch
 
-# What a thread takes at once: a large tensor is not left to one of them at the end.
+# What a thread takes at once of what lies in memory: a large tensor is not left to one of them at the end.
 LARGE_STEP = 8 * CHUNK_ELEMENTS
+# And of what is read for a single loop over bf16 weights.
+_READ_STEP = 2 * CHUNK_ELEMENTS
+_SINGLE = np.dtype(np.float32)
+_LARGEST_ITEM = 8  # bytes
+# places in scratch memory beside those of what is read: the base's (0), an addend's (from 1)
+_BASE, _WEIGHTS, _TOTAL = -1, -2, -3
 
 
 class Combiner:
-    """Scratch memory of one thread, and the merge on chunks, which it holds as long as they have at most `CHUNK_ELEMENTS`.
+    """The merge on chunks, with scratch memory.
 
     Sums in float32 run in compiled kernels, all-bf16 ones in a single one; float64 goes through torch. The order of additions is
     the same, and so is the result. `on_device.OnDevice` does this on an accelerator.
@@ -31,8 +38,7 @@ class Combiner:
 
     def __init__(self, plan: MergePlan):
         self.plan = plan
-        self._base, self._weights, self._total = (np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3))
-        self._raw: list[np.ndarray] = []
+        self._scratch = Scratch()
         self._single_values = SingleValues(plan)
         self._of_tensor = lru_cache(maxsize=4)(self._look_up)
 
@@ -47,7 +53,7 @@ class Combiner:
         """
         base = self.plan.sources.base
         name = base.tied_copies.get(name, name)
-        stored = base.values(name, start, stop, self._scratch(0, stop - start))
+        stored = base.values(name, start, stop, self._scratch.bytes(0, _LARGEST_ITEM * (stop - start)))
         if not base.tensors[name].mergeable:
             return _put(stored, out), 0
         addends, all_bf16, single = self._of_tensor(name)
@@ -64,28 +70,25 @@ class Combiner:
         return _put(result, out), changed
 
     def step(self, name: str) -> int:
-        """How many elements a call should be about. As many as come where one kernel goes through what lies in memory: nothing is read
-        into scratch memory then, and what surrounds the kernel costs least."""
+        """How many elements a call should be about: the more, the less what surrounds the loops costs, as long as what a call reads stays
+        in the cache."""
         addends, all_bf16, _ = self._of_tensor(self.plan.sources.base.tied_copies.get(name, name))
-        plain = all_bf16 and not any(addend.key_neurons for addend in addends)
-        return LARGE_STEP if plain and all(file.in_memory for file in self.plan.sources.files) else CHUNK_ELEMENTS
+        if not all_bf16:
+            return CHUNK_ELEMENTS
+        plain = not any(addend.key_neurons for addend in addends)
+        return LARGE_STEP if plain and all(file.in_memory for file in self.plan.sources.files) else _READ_STEP
 
     def _look_up(self, name: str) -> tuple[list[Addend] | list[WeightedVector], bool, bool]:
         """What a tensor is made of; whether all of it is bf16 weights; whether it is added up in float32."""
         sources, addends = self.plan.sources, self.plan.addends(name)
-        single = sources.precision(name) == np.float32
+        single = sources.precision(name) == _SINGLE
         if not self.plan.method.linear:
             return addends, False, single
         plain = sources.base.tensors[name].code == "BF16"
         return addends, plain and all(addend.difference.holds_bf16_weights(name) for addend in addends), single
 
-    def _scratch(self, which: int, size: int) -> np.ndarray | None:
-        """Memory to read into: the base's (0), an addend's (from 1). A range too large for it has fresh memory."""
-        if size > CHUNK_ELEMENTS:
-            return None
-        while len(self._raw) <= which:
-            self._raw.append(np.empty(CHUNK_ELEMENTS * 8, np.uint8))
-        return self._raw[which]
+    def _floats(self, place: int, size: int) -> np.ndarray:
+        return self._scratch.bytes(place, 4 * size).view(_SINGLE)
 
     def _by_one_kernel(
         self,
@@ -100,10 +103,10 @@ class Combiner:
         size = stop - start
         weights = []
         for position, addend in enumerate(addends, start=1):
-            scratch = self._scratch(position, size)
-            weights.append(addend.difference.stored(name, start, stop, np.dtype(np.float32), scratch)[0])
+            scratch = self._scratch.bytes(position, 2 * size)
+            weights.append(addend.difference.stored(name, start, stop, _SINGLE, scratch)[0])
         if out is None:
-            out = self._total.view(np.uint16)[:size] if size <= CHUNK_ELEMENTS else np.empty(size, np.uint16)
+            out = self._scratch.bytes(_TOTAL, 2 * size).view(np.uint16)
         limited = _limited(addends, name, start, stop)
         if limited is not None:
             terms, limits = limited
@@ -141,7 +144,7 @@ class Combiner:
         def change(difference: Difference) -> np.ndarray | None:
             if difference not in read:
                 return None
-            out = np.empty(stop - start, np.float32) if stop - start > CHUNK_ELEMENTS else self._weights[: stop - start]
+            out = self._floats(_WEIGHTS, stop - start)
             kernels.change_bf16(stored, read[difference], out)
             return out
 
@@ -155,26 +158,24 @@ class Combiner:
         self, name: str, start: int, stop: int, stored: np.ndarray, weights: list[tuple[Addend, np.ndarray]]
     ) -> None:
         """Raises CheckpointError if it is an input that has the NaN or the infinity."""
-        widened(stored, self.plan.sources.base.source, name, start, np.dtype(np.float32))
+        widened(stored, self.plan.sources.base.source, name, start, _SINGLE)
         for addend, values in weights:
-            widened(values, addend.difference.source, name, start, np.dtype(np.float32))
+            widened(values, addend.difference.source, name, start, _SINGLE)
 
     def _by_kernels(
         self, addends: list[Addend], name: str, start: int, stop: int, stored: np.ndarray, code: str
     ) -> tuple[np.ndarray, int, bool]:
-        size, single = stop - start, np.dtype(np.float32)
-        fresh = size > CHUNK_ELEMENTS
-        base, weights, total = (
-            np.empty(size, single) if fresh else scratch[:size] for scratch in (self._base, self._weights, self._total)
-        )
-        widened(stored, self.plan.sources.base.source, name, start, single, base)
+        size = stop - start
+        base, weights, total = (self._floats(place, size) for place in (_BASE, _WEIGHTS, _TOTAL))
+        widened(stored, self.plan.sources.base.source, name, start, _SINGLE, base)
         if not addends and code == self.plan.sources.base.tensors[name].code:
             return stored, 0, True
         total.fill(0)
         masks: dict[KeyNeurons, np.ndarray] = {}  # both differences of an ability have the same
         for addend, coefficient in zip(addends, _coefficients(addends), strict=True):
-            values, is_difference = addend.difference.stored(name, start, stop, single, self._scratch(1, size))
-            widened(values, addend.difference.source, name, start, single, weights)
+            scratch = self._scratch.bytes(1, _LARGEST_ITEM * size)
+            values, is_difference = addend.difference.stored(name, start, stop, _SINGLE, scratch)
+            widened(values, addend.difference.source, name, start, _SINGLE, weights)
             keys = addend.key_neurons
             if keys is not None and keys not in masks:
                 masks[keys] = keys.chosen(name, start, stop)

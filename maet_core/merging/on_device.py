@@ -66,7 +66,10 @@ class OnDevice:
         name = base.tied_copies.get(piece.name, piece.name)
         precision = self.plan.sources.precision(name)
         if not base.tensors[name].mergeable or (precision == np.float64 and self.device.type == "mps"):
-            return _Sent(piece, name, None, ready=self._on_processor.chunk(name, piece.start, piece.stop, piece.code))
+            values, changed = self._on_processor.chunk(name, piece.start, piece.stop, piece.code)
+            return _Sent(
+                piece, name, None, ready=(values.copy(), changed)
+            )  # the next piece is begun before it is taken
         load = _Load(base.tensors[name].code, base.values(name, piece.start, piece.stop), precision)
         for addend in self.plan.addends(name):
             load.add(addend, name, piece)

@@ -13,8 +13,6 @@ from pathlib import Path
 import maet_core
 from maet_core.checkpoints import Checkpoint
 from maet_core.dtypes import CODES
-from maet_core.lazy import torch
-from maet_core.mapping import cut_short_said
 from maet_core.merging.card import model_card
 from maet_core.merging.devices import choose_cards
 from maet_core.merging.output import new_directory
@@ -68,22 +66,7 @@ def merge(
     cards, reason = choose_cards(device)
     if cards and not METHODS[recipe.method.name].linear:
         cards, reason = [], f"{recipe.method.name} looks at single values, which runs on the CPU"
-    with cut_short_said():
-        sources = Sources.open(recipe, folder, progress, halted, mapped=True)
-        return _merge(sources, output, cards, reason, started, progress, halted, sync)
-
-
-def _merge(
-    sources: Sources,
-    output: Path,
-    cards: list[torch.device],
-    reason: str,
-    started: float,
-    progress: Progress | None,
-    halted: Halted | None,
-    sync: bool,
-) -> MergeReport:
-    recipe = sources.recipe
+    sources = Sources.open(recipe, folder, progress, halted)
     layout = output_layout(sources.base, recipe)
     work = {"recipe": recipe.to_dict(), "inputs": sources.stamps(), "version": maet_core.__version__}
     needed = sum(nbytes(layout, name) for name in layout)

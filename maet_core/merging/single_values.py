@@ -14,6 +14,7 @@ from maet_core.merging.plan import MergePlan
 from maet_core.merging.rounding import rounded
 from maet_core.merging.vectors import StreamedVector, WeightedVector, cuts_of, ranks_of, stream_key, values_of
 from maet_core.methods.steps import Chance, Steps
+from maet_core.scratch import Scratch
 
 # What a method's own function takes at once: about this many, whole rows where it can.
 METHOD_STEP = CHUNK_ELEMENTS // 8
@@ -23,10 +24,10 @@ _NO_RANKS = np.empty((0, 0), np.int32)
 
 
 class SingleValues:
-    """Scratch memory of one thread, and what is known of the tensors that it works on."""
+    """The merge on chunks, with scratch memory and what is known of some tensors."""
 
     def __init__(self, plan: MergePlan):
-        self.plan = plan
+        self.plan, self._scratch = plan, Scratch()
         steps = plan.method.steps
         self._steps: Steps | None = None if steps is None else steps(**plan.settings.parameters)
         self._of_tensor = lru_cache(maxsize=4)(self._look_up)
@@ -61,8 +62,8 @@ class SingleValues:
         steps, keep = self._steps, self._steps.keep
         limits, ties, keys = self._of_tensor(name)
         held, bits = [], []
-        for vector in vectors:
-            values, is_bits = self._stored(vector, name, start, stop, stored)
+        for place, vector in enumerate(vectors):
+            values, is_bits = self._stored(vector, name, start, stop, stored, place)
             held.append(values)
             bits.append(is_bits)
         where = np.array([(x.ctypes.data, not is_bits) for x, is_bits in zip(held, bits, strict=True)], np.uint64)
@@ -101,12 +102,12 @@ class SingleValues:
         return out, int(changed), bool(fits)
 
     def _stored(
-        self, vector: WeightedVector, name: str, start: int, stop: int, stored: np.ndarray
+        self, vector: WeightedVector, name: str, start: int, stop: int, stored: np.ndarray, place: int
     ) -> tuple[np.ndarray, bool]:
         """The bits of a model's weights, or the task vector in float32."""
         plain = vector.as_difference
         if plain is not None and plain.holds_bf16_weights(name):
-            return plain.stored(name, start, stop, _SINGLE)[0], True
+            return plain.stored(name, start, stop, _SINGLE, self._scratch.bytes(place, 2 * (stop - start)))[0], True
         base = widened(stored, self.plan.sources.base.source, name, start, _SINGLE)
         return vector.weights.values(name, start, stop, base), False
 

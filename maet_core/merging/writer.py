@@ -15,7 +15,6 @@ from math import prod
 from maet_core.checkpoints import INDEX_FILE
 from maet_core.dtypes import HELD_AS
 from maet_core.identity import BLOCK_BYTES
-from maet_core.kernels import CHUNK_ELEMENTS
 from maet_core.lazy import torch
 from maet_core.merging.combine import Combiner
 from maet_core.merging.on_device import PIECE_ELEMENTS, OnDevice, Piece
@@ -120,8 +119,9 @@ class _Work:
         combiner = Combiner(self.plan)
         while (block := self._next()) is not None:
             changed = 0
-            for start in range(block.start, block.stop, CHUNK_ELEMENTS):
-                stop = min(start + CHUNK_ELEMENTS, block.stop)
+            step = combiner.step(block.name)
+            for start in range(block.start, block.stop, step):
+                stop = min(start + step, block.stop)
                 values, count = combiner.chunk(block.name, start, stop, self.layout[block.name][0])
                 block.file.write(block.name, start, values)
                 changed += count
