@@ -14,14 +14,16 @@ from maet_core.kernels.bits import (
     magnitude_of,
     pairs_at,
     plus_if_above,
+    plus_if_near,
     second_of,
     widened,
 )
-from maet_core.kernels.single import how_many_equal, only_near, put_near
+from maet_core.kernels.single import only_near, put_near
 
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 _BLOCK = 512  # pairs of values of which what is kept stays in the first-level cache
+_COUNTED = 1 << 20  # pairs whose number 32 bits hold
 
 
 @_jit
@@ -54,9 +56,10 @@ def changes_near(addresses, size, low, high, inside):
 
     The bits of θ_o begin at addresses[0], those of θ_k at addresses[1]; `size` is even.
     """
+    if low == high:
+        return _above_and_equal(addresses, size, low)
     magnitudes = np.empty(2 * _BLOCK, np.uint32)
     above = 0
-    equal = 0
     found = 0
     largest = np.uint32(0)
     for start in range(0, size // 2, _BLOCK):
@@ -71,8 +74,27 @@ def changes_near(addresses, size, low, high, inside):
             more = plus_if_above(plus_if_above(more, first, high), second, high)
             largest = max(largest, max(first, second))
         above += more
-        if low == high:
-            equal += how_many_equal(magnitudes[: 2 * length], low)
-        else:
-            found = put_near(magnitudes[: 2 * length], low, high, inside, found)
-    return above, equal if low == high else only_near(inside[:found], low, high), largest < 0x7F800000
+        found = put_near(magnitudes[: 2 * length], low, high, inside, found)
+    return above, only_near(inside[:found], low, high), largest < 0x7F800000
+
+
+@_jit
+def _above_and_equal(addresses, size, wanted):
+    nothing = np.uint32(0)
+    above = 0
+    equal = 0
+    largest = np.uint32(0)
+    for start in range(0, size // 2, _COUNTED):
+        length = min(_COUNTED, size // 2 - start)
+        ours, theirs = pairs_at(addresses[0], start, length), pairs_at(addresses[1], start, length)
+        more = np.uint32(0)
+        same = np.uint32(0)
+        for i in range(length):
+            first = magnitude_of(first_of(theirs[i]) - first_of(ours[i]))
+            second = magnitude_of(second_of(theirs[i]) - second_of(ours[i]))
+            more = plus_if_above(plus_if_above(more, first, wanted), second, wanted)
+            same = plus_if_near(plus_if_near(same, first, wanted, nothing), second, wanted, nothing)
+            largest = max(largest, max(first, second))
+        above += more
+        equal += same
+    return above, equal, largest < 0x7F800000

@@ -101,22 +101,23 @@ class Combiner:
         count: bool,
     ) -> tuple[np.ndarray, int, bool]:
         size = stop - start
-        weights = []
-        for position, addend in enumerate(addends, start=1):
-            scratch = self._scratch.bytes(position, 2 * size)
-            weights.append(addend.difference.stored(name, start, stop, _SINGLE, scratch)[0])
+        read: dict[Difference, np.ndarray] = {}  # a model may be in two roles
+        for addend in addends:
+            if addend.difference not in read:
+                scratch = self._scratch.bytes(len(read) + 1, 2 * size)
+                read[addend.difference] = addend.difference.stored(name, start, stop, _SINGLE, scratch)[0]
+        weights = [read[addend.difference] for addend in addends]
         if out is None:
             out = self._scratch.bytes(_TOTAL, 2 * size).view(np.uint16)
         limited = _limited(addends, name, start, stop)
         if limited is not None:
             terms, limits = limited
-            read = dict(zip(addends, weights, strict=True))
-            held = [stored, *(stored if term is None else read[term] for term in terms)]
+            held = [stored, *(stored if term is None else read[term.difference] for term in terms)]
             addresses = np.array([values.ctypes.data for values in held], np.uint64)
             coefficients = in_float32([0.0 if term is None else term.coefficient for term in terms])
             fits = kernels.merge_limited_bf16(addresses, coefficients, limits, out)
         else:
-            masks = self._masks(addends, weights, name, start, stop, stored)
+            masks = self._masks(addends, read, name, start, stop, stored)
             rows = list(masks)
             addresses = np.array([values.ctypes.data for values in (stored, *weights)], np.uint64)
             mask_of = np.array(
@@ -125,13 +126,13 @@ class Combiner:
             stacked = np.stack(list(masks.values())) if masks else np.empty((0, 0), np.bool_)
             fits = kernels.merge_bf16(addresses, _coefficients(addends), mask_of, stacked, out)
         if not fits:
-            self._refuse_non_finite(name, start, stop, stored, list(zip(addends, weights, strict=True)))
+            self._refuse_non_finite(name, start, stored, read)
         return out, int(kernels.compare_bf16(out, stored)[0]) if count else 0, bool(fits)
 
     def _masks(
         self,
         addends: list[Addend],
-        weights: list[np.ndarray],
+        read: dict[Difference, np.ndarray],
         name: str,
         start: int,
         stop: int,
@@ -139,7 +140,6 @@ class Combiner:
     ) -> dict[KeyNeurons, np.ndarray]:
         """The masks of all key neurons among the addends, without a second look at what has been read."""
         masks: dict[KeyNeurons, np.ndarray] = {}
-        read = {addend.difference: values for addend, values in zip(addends, weights, strict=True)}
 
         def change(difference: Difference) -> np.ndarray | None:
             if difference not in read:
@@ -154,13 +154,11 @@ class Combiner:
                 masks[keys] = keys.chosen(name, start, stop, change)
         return masks
 
-    def _refuse_non_finite(
-        self, name: str, start: int, stop: int, stored: np.ndarray, weights: list[tuple[Addend, np.ndarray]]
-    ) -> None:
+    def _refuse_non_finite(self, name: str, start: int, stored: np.ndarray, read: dict[Difference, np.ndarray]) -> None:
         """Raises CheckpointError if it is an input that has the NaN or the infinity."""
         widened(stored, self.plan.sources.base.source, name, start, _SINGLE)
-        for addend, values in weights:
-            widened(values, addend.difference.source, name, start, _SINGLE)
+        for difference, values in read.items():
+            widened(values, difference.source, name, start, _SINGLE)
 
     def _by_kernels(
         self, addends: list[Addend], name: str, start: int, stop: int, stored: np.ndarray, code: str

@@ -20,6 +20,7 @@ from maet_core.scratch import Scratch
 METHOD_STEP = CHUNK_ELEMENTS // 8
 _SINGLE = np.dtype(np.float32)
 _NOT_GIVEN = np.empty(0, np.float32)
+_RANKS = -1  # a place in scratch memory, beside those of the vectors
 _NO_RANKS = np.empty((0, 0), np.int32)
 
 
@@ -76,8 +77,10 @@ class SingleValues:
             chances = np.array([keep.lowest, inverse if keep.epsilon is None else keep.epsilon], np.float32)
             if keep.epsilon is not None:
                 base = self.plan.sources.base
-                ranked = [ranks_of(vector.weights, base, name, start, stop, _SINGLE) for vector in vectors]
-                ranks, width = np.stack([ranks for ranks, _ in ranked]), ranked[0][1]
+                shape = len(vectors), stop - start
+                ranks = self._scratch.bytes(_RANKS, 4 * shape[0] * shape[1]).view(np.int32).reshape(shape)
+                for row, vector in zip(ranks, vectors, strict=True):
+                    row[:], width = ranks_of(vector.weights, base, name, start, stop, _SINGLE)
         sizes = {None: [], "sum": [], "mean": np.ones(len(vectors)), "weighted-mean": np.abs(weights)}[steps.fuse]
         out = np.empty(stop - start, np.uint16)
         changed, fits = kernels.merge_kept(

@@ -15,7 +15,10 @@ from maet_core.differences import Difference, widened
 from maet_core.methods import MethodSettings
 from maet_core.methods.vectors import Vector
 from maet_core.ranking import Cut, Cuts, largest
+from maet_core.scratch import Scratch
 from maet_core.weights.ability import AbilityWeights
+
+_scratch = Scratch()
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,8 @@ def values_of(
     weights: AbilityWeights | Difference, base: Checkpoint, name: str, start: int, stop: int, precision: np.dtype
 ) -> np.ndarray:
     """Elements `start` to `stop` of a task vector within a tensor, float32 or float64."""
+    if isinstance(weights, Difference) and precision == np.float32:  # then that is its own precision, too
+        return weights.difference(name, start, stop)
     stored = base.values(name, start, stop)
     return weights.values(name, start, stop, widened(stored, base.source, name, start, precision))
 
@@ -83,11 +88,12 @@ def values_of(
 def ranks_of(
     weights: AbilityWeights | Difference, base: Checkpoint, name: str, start: int, stop: int, precision: np.dtype
 ) -> tuple[np.ndarray, int]:
-    """Elements `start` to `stop` of a task vector within a tensor: the rank of each magnitude within its row, from 0, and the row's width."""
+    """Elements `start` to `stop` of a task vector within a tensor: the rank of each magnitude within its row, from 0, and the row's width.
+    The ranks are the caller's until the same thread asks again."""
     width = (base.tensors[name].shape or (1,))[-1]
     first, last = start // width * width, -(-stop // width) * width
     values = values_of(weights, base, name, first, last, precision).astype(np.float32, copy=False)
-    ranks = np.empty(values.size, np.int32)
+    ranks = _scratch.bytes(0, 4 * values.size).view(np.int32)
     kernels.row_ranks(values.view(np.uint32), width, ranks)
     return ranks[start - first : stop - first], width
 
