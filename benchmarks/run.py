@@ -1,6 +1,6 @@
 """All benchmarks; writes docs/performance.md and docs/performance.json.
 
-    python benchmarks/run.py --folder FOLDER                     # the checkpoints lie or are made there: 13 GB for 1B
+    python benchmarks/run.py --folder FOLDER                     # the checkpoints lie or are made there: 13 GB for 1B, 48 GB for 8B
     python benchmarks/run.py --folder FOLDER --only "live on a card" "locating on a card"   # with a CUDA card: 48 GB for 8B
     python benchmarks/run.py --folder FOLDER --peer-shape 1B --peers bfloat16 float32
 
@@ -23,7 +23,16 @@ import merge
 import torch
 from checkpoints import SHAPES
 
-PARTS = ("merge", "live", "live on a card", "locating on a card", "beside mergekit", "comparators", "large comparators")
+PARTS = (
+    "merge",
+    "memory",
+    "live",
+    "live on a card",
+    "locating on a card",
+    "beside mergekit",
+    "comparators",
+    "large comparators",
+)
 ON_A_CARD = ("live on a card", "locating on a card")
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -42,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--merge-shape", choices=SHAPES, default="1B")
+    parser.add_argument("--memory-shapes", nargs="*", choices=SHAPES, default=["0.25B", "1B", "8B"])
     parser.add_argument("--comparator-shape", choices=SHAPES, default="0.25B")
     parser.add_argument("--comparators", nargs="*", default=list(merge.COMPARATORS), choices=merge.COMPARATORS)
     parser.add_argument(
@@ -66,6 +76,7 @@ def main() -> None:
     folder, kept = arguments.folder, arguments.output.with_suffix(".json")
     parts = {
         "merge": lambda: merge.section(folder / arguments.merge_shape, arguments.merge_shape, arguments.runs),
+        "memory": lambda: merge.size_section(folder, arguments.memory_shapes),
         "live": lambda: live.section(folder / arguments.live_shape, arguments.live_shape, arguments.live_runs),
         "live on a card": lambda: _live_on_card(folder / arguments.card_shape, arguments),
         "locating on a card": lambda: locate_on_card.section(

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import xxhash
 
+from maet_core.whole_files import appearing
+
 BLOCK_BYTES = 1 << 22  # part of what an identity means: another size would give another hash
 
 
@@ -80,9 +82,8 @@ def store(path: Path, digests: dict[str, str]) -> None:
     with contextlib.suppress(OSError):
         entry = _entry_path(path)
         entry.parent.mkdir(parents=True, exist_ok=True)
-        part = entry.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps({"stamp": file_stamp(path), "digests": digests}), "utf-8")
-        os.replace(part, entry)
+        with appearing(entry) as part:
+            part.write_text(json.dumps({"stamp": file_stamp(path), "digests": digests}), "utf-8")
 
 
 def file_stamp(path: Path) -> list[int]:

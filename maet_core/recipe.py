@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import io
 import math
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from maet_core.errors import RecipeError
 from maet_core.methods import METHODS, settings_union
+from maet_core.whole_files import appearing
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -205,10 +205,8 @@ class Recipe(_Strict):
         return stream.getvalue()
 
     def save(self, path: str | Path) -> None:
-        path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_text(self.to_yaml(), "utf-8")
-        os.replace(part, path)
+        with appearing(Path(path)) as part:
+            part.write_text(self.to_yaml(), "utf-8")
 
     def with_value(self, field: str, value: Any) -> Recipe:
         """The recipe with one field changed, checked again: `with_value("abilities.math.gamma", 0.5)`.

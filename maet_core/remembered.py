@@ -17,6 +17,7 @@ from typing import Any
 
 import maet_core
 from maet_core.identity import cache_folder, file_stamp
+from maet_core.whole_files import appearing
 
 _KEPT = 256  # results of a kind
 # A file that was written this recently may be written again without another modification time.
@@ -46,9 +47,8 @@ def remember(kind: str, about: Any, found: Any) -> None:
     path = _path(kind, about)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps({"about": about, "found": found}), "utf-8")
-        os.replace(part, path)
+        with appearing(path) as part:
+            part.write_text(json.dumps({"about": about, "found": found}), "utf-8")
         kept = sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         for old in kept[:-_KEPT]:
             old.unlink(missing_ok=True)

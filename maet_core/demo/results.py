@@ -28,6 +28,7 @@ from maet_core.progress import Halted, Progress, tell
 from maet_core.recipe import Recipe
 from maet_core.selection import measure as similarity
 from maet_core.sources import Sources
+from maet_core.whole_files import appearing
 
 GRID = tuple({"gamma": gamma, "mu": mu} for gamma in (0.7, 1.0, 1.4) for mu in (0.3, 0.4, 0.5))
 TUNING_STORIES = 100
@@ -217,9 +218,8 @@ def _measured(
             right = "".join(str(int(is_right(row, reply))) for row, reply in zip(asked, replies, strict=True))
             found[language] = asdict(score(asked, replies)) | {"right": right}
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        write_json(part, found)
-        os.replace(part, path)
+        with appearing(path) as part:
+            write_json(part, found)
     kept = json.loads(path.read_text("utf-8"))
     return {language: Graded(right=counts.pop("right"), score=Score(**counts)) for language, counts in kept.items()}
 

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from maet_core.importance.scores import SavedScores, Scores, save_scores
 from maet_core.locating import locate_in_corpus
 from maet_core.progress import Halted, Progress, tell
 from maet_core.training import Example, KeyNeuronParameters, TrainingState, save_checkpoint, tokenize, train
+from maet_core.whole_files import appearing
 
 VOCABULARY_DOCUMENTS = 26_000
 STATE_EVERY_STEPS = 200
@@ -279,9 +279,8 @@ def is_made(folder: Path, name: str, work: dict) -> dict | None:
 def note_made(folder: Path, name: str, work: dict, told: dict) -> None:
     path = folder / WORK / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    write_json(part, {"work": _plain(work), "told": told})
-    os.replace(part, path)
+    with appearing(path) as part:
+        write_json(part, {"work": _plain(work), "told": told})
 
 
 def _plain(work: dict) -> dict:

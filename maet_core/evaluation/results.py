@@ -22,6 +22,7 @@ import xxhash
 from maet_core import locks
 from maet_core.errors import InputError
 from maet_core.evaluation.statistics import Share
+from maet_core.whole_files import appearing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,18 +146,16 @@ def cell_name(*parts: str) -> str:
 
 def write_whole(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    with appearing(path) as part:
+        part.write_bytes(content)
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    pd.DataFrame(rows).to_parquet(part, index=False)
-    os.replace(part, path)
+    with appearing(path) as part:
+        pd.DataFrame(rows).to_parquet(part, index=False)
 
 
 class Journal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -12,20 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from maet_core.whole_files import appearing
+
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Replaces the file in one move: a reader finds the old content or the new. Raises OSError; then the old is kept."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
+    with appearing(path, durable=True) as part:
+        part.write_text(json.dumps(content, ensure_ascii=False, indent=1), "utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

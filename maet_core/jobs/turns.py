@@ -15,6 +15,7 @@ from pathlib import Path
 from maet_core.identity import cache_folder
 from maet_core.jobs.config import local_limits
 from maet_core.jobs.files import is_locked, locked, take_lock
+from maet_core.whole_files import appearing
 
 _ENTRY = re.compile(r"^(\d{9})\.(gpu|cpu)\.(.+)$")
 
@@ -27,9 +28,8 @@ def next_number(runs: Path) -> int:
         with contextlib.suppress(OSError, ValueError):
             given.append(int(counter.read_text()))
         number = max(given, default=0) + 1
-        part = runs / ".counter.part"
-        part.write_text(str(number))
-        os.replace(part, counter)
+        with appearing(counter) as part:
+            part.write_text(str(number))
         return number
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 from maet_core.errors import MaetError
 from maet_core.evaluation.questions import UNKNOWN_LANGUAGE, Question
 from maet_core.studio import limits, resources, shell, state
+from maet_core.whole_files import appearing
 
 LANGUAGE_NAMES = {
     "en": "English",
@@ -193,7 +194,6 @@ def _keep(name: str, rows: list[Question]) -> None:
 
     stem = name.rpartition(".")[0] or name
     path = resources.workspace().new("tasks", stem, ".jsonl")
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(to_jsonl(rows), "utf-8")
-    part.replace(path)
+    with appearing(path) as part:
+        part.write_text(to_jsonl(rows), "utf-8")
     state.notice(f"Kept as tasks/{path.name}: its questions are among those by language now.")
