@@ -53,4 +53,4 @@ def random_like(keys: KeyNeurons, seed: int = 0, progress: Progress | None = Non
         found = largest({name: prod(shape)}, keys.counts[name], scores.array)
         cuts |= found[0]
         counts |= found[1]
-    return KeyNeurons(scores, keys.k1, "per-tensor", cuts, counts)
+    return KeyNeurons(scores, keys.k1, "per-tensor", (cuts, counts))

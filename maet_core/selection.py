@@ -20,10 +20,10 @@ from maet_core.anatomy import Place
 from maet_core.counting import percent_count
 from maet_core.differences import widened
 from maet_core.errors import RecipeError
-from maet_core.progress import Halted, Progress, each
+from maet_core.progress import Halted, Progress
+from maet_core.ranked_in_passing import rank_and_measure
 from maet_core.recipe import Recipe, TensorRule
 from maet_core.remembered import recall, remember
-from maet_core.similarity import inner_products
 from maet_core.sources import Sources
 
 # Below this share of its parts' squares a sum has lost too many digits to cancellation; it is then computed from the weights.
@@ -162,7 +162,7 @@ def measure(sources: Sources, progress: Progress | None = None, halted: Halted |
         return Measured(sources, {ability: _Products.from_json(found) for ability, found in known.items()})
     copies = sources.base.tied_copies
     names = [name for name, info in sources.base.tensors.items() if info.mergeable and name not in copies]
-    found = each(names, lambda name: inner_products(sources, name), "measuring similarity", progress, halted)
+    found = rank_and_measure(sources, names, progress, halted)
     products = {}
     for ability, weights in sources.abilities.items():
         grams = {name: grams[ability] for name, grams in zip(names, found, strict=True) if ability in grams}

@@ -5,13 +5,16 @@ One compiled loop goes through large tensors of which all inputs are bf16 weight
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
 from maet_core import kernels
 from maet_core.checkpoints import Checkpoint
 from maet_core.differences import Difference, widened
+from maet_core.ranking import Guess
 from maet_core.scratch import Scratch
 from maet_core.sources import Sources
 from maet_core.weights.ability import AbilityWeights
@@ -21,26 +24,48 @@ _RANGE = 4 * kernels.CHUNK_ELEMENTS
 
 # Fewer values than this are added up in float64; of as many, errors of float32 even out.
 _SMALL = 1 << 16
-# Changes whose mean square is smaller than this may be among those whose squares float32 cannot hold.
+# Changes whose mean square is smaller than this may be among those whose squares float32 cannot hold; not those above this limit.
 _LEAST_SQUARE = 1e-28
+_LEAST_LIMIT = np.float32(1e-14).view(np.uint32)
 
 _scratch = Scratch()
+_NO_ROOM = np.empty(0, np.uint32)
 _ALL, _ABOVE_LIMIT = -1, -2  # which values of an ability count, as `kernels.gram_bf16` calls it
 
 
-def inner_products(sources: Sources, name: str) -> dict[str, np.ndarray]:
+def inner_products(
+    sources: Sources, name: str, guesses: Mapping[str, Guess] = MappingProxyType({})
+) -> dict[str, np.ndarray] | None:
     """Per ability that changes the tensor: the inner products, float64, of its one or two differences on its key neurons, and of the
-    languages', in the order of the recipe. Among languages they are over all neurons. Raises CheckpointError for a NaN or an infinity."""
-    touching = {key: weights for key, weights in sources.abilities.items() if weights.touches(name)}
+    languages', in the order of the recipe. Among languages they are over all neurons. Raises CheckpointError for a NaN or an infinity.
+
+    `guesses` stand for the key neurons of their abilities, and are told what is seen. With them the result may have abilities without a
+    key neuron in the tensor, or be None, where the tensor can be measured only once they are known.
+    """
+    touching = {key: weights for key, weights in sources.abilities.items() if _touches(weights, name, guesses.get(key))}
     if not touching:
         return {}
-    return _from_bits(sources, name, touching) or _from_values(sources, name, touching)
+    found = _from_bits(sources, name, touching, guesses)
+    if found is None and guesses.keys().isdisjoint(touching):
+        found = _from_values(sources, name, touching)
+    return found
+
+
+def _touches(weights: AbilityWeights, name: str, guess: Guess | None) -> bool:
+    if guess is None:
+        return weights.touches(name)
+    return name in guess.values.sizes and weights.ability.touches(name)  # nothing is chosen where it changes nothing
 
 
 # --- bf16 weights alone --------------------------------------------------------------------------------------------
 
 
-def _from_bits(sources: Sources, name: str, abilities: dict[str, AbilityWeights]) -> dict[str, np.ndarray] | None:
+def _from_bits(
+    sources: Sources,
+    name: str,
+    abilities: dict[str, AbilityWeights],
+    guesses: Mapping[str, Guess] = MappingProxyType({}),
+) -> dict[str, np.ndarray] | None:
     """None for small tensors, and where something else than finite bf16 weights is among the inputs, or an odd number of them."""
     base, languages = sources.base, list(sources.languages.values())
     parts = [(key, part) for key, weights in abilities.items() for part in weights.parts]
@@ -51,7 +76,7 @@ def _from_bits(sources: Sources, name: str, abilities: dict[str, AbilityWeights]
         return None
     if not all(part.holds_bf16_weights(name) for _, part in there):
         return None
-    gram = _gram_of_bits(sources, name, abilities, there)
+    gram = _gram_of_bits(sources, name, abilities, there, guesses)
     if gram is None:
         return None
     found, order = {}, {(key, part): number for number, (key, part) in enumerate(there)}
@@ -65,7 +90,11 @@ def _from_bits(sources: Sources, name: str, abilities: dict[str, AbilityWeights]
 
 
 def _gram_of_bits(
-    sources: Sources, name: str, abilities: dict[str, AbilityWeights], parts: list[tuple[str, Difference]]
+    sources: Sources,
+    name: str,
+    abilities: dict[str, AbilityWeights],
+    parts: list[tuple[str, Difference]],
+    guesses: Mapping[str, Guess],
 ) -> np.ndarray | None:
     """The inner products of `parts`, each beside the ability that it is of ("": a language); None where float32 cannot tell them."""
     *own, languages = (
@@ -75,8 +104,10 @@ def _gram_of_bits(
     base, single = sources.base, np.dtype(np.float32)
     numel = base.tensors[name].numel
     gram = np.zeros((len(parts), len(parts)))
-    for start in range(0, numel, _RANGE):
-        stop = min(start + _RANGE, numel)
+    held = set(abilities)  # of what float32 holds the squares for sure
+    step = next((guess.values.step for guess in guesses.values()), _RANGE)
+    for start in range(0, numel, step):
+        stop = min(start + step, numel)
         size = 2 * (stop - start)
         read = {
             part: part.stored(name, start, stop, single, _scratch.bytes(number, size))[0]
@@ -84,13 +115,19 @@ def _gram_of_bits(
         }
         stored = [base.values(name, start, stop, _scratch.bytes(0, size)), *(read[part] for _, part in parts)]
         addresses = np.array([values.ctypes.data for values in stored], np.uint64)
-        rules, limits, masks = _rules(list(abilities.values()), name, start, stop)
+        for numbers, key in zip(own, abilities, strict=True):
+            if key in guesses:
+                _tell(guesses[key], name, addresses[[0, numbers[0]]], stop - start)
+        rules, limits, masks = _rules(abilities, name, start, stop, guesses)
+        for key, rule, limit in zip(abilities, rules, limits, strict=True):
+            if rule != _ABOVE_LIMIT or limit < _LEAST_LIMIT:
+                held.discard(key)
         rows = np.array([(*(*numbers, 0)[:2], rule) for numbers, rule in zip(own, rules, strict=True)], np.int64)
         kernels.gram_bf16(addresses, stop - start, rows, limits, masks, four_each, gram)
     if not np.isfinite(gram).all():
         return None
-    for square, (_, part) in zip(np.diag(gram), parts, strict=True):
-        if square < _LEAST_SQUARE * numel and not _is_base(part, base, name):
+    for square, (key, part) in zip(np.diag(gram), parts, strict=True):
+        if key not in held and square < _LEAST_SQUARE * numel and not _is_base(part, base, name):
             return None
     return gram + np.tril(gram, -1).T
 
@@ -101,14 +138,23 @@ def _is_base(part: Difference, base: Checkpoint, name: str) -> bool:
     return all(np.array_equal(base.values(name, *both), part.stored(name, *both, single)[0]) for both in ranges)
 
 
+def _tell(guess: Guess, name: str, addresses: np.ndarray, size: int) -> None:
+    above, equal, finite = kernels.changes_near(addresses, size, guess.bits, guess.bits, _NO_ROOM)
+    guess.failed |= not finite
+    guess.saw(name, above, equal)
+
+
 def _rules(
-    abilities: list[AbilityWeights], name: str, start: int, stop: int
+    abilities: dict[str, AbilityWeights], name: str, start: int, stop: int, guesses: Mapping[str, Guess]
 ) -> tuple[list[int], np.ndarray, np.ndarray]:
     """Which values of each ability count, as `kernels.gram_bf16` takes it: the rules, the limits, and the masks that some rules mean."""
     rules, limits, masks = [], np.zeros(len(abilities), np.uint32), []
-    for number, weights in enumerate(abilities):
-        key, first = weights.key_neurons, next(part for part in weights.parts if part.touches(name))
-        limit = None if key is None or key.scores.magnitude_of is not first else key.limit(name, start, stop)
+    for number, (ability, weights) in enumerate(abilities.items()):
+        key, limit = weights.key_neurons, None
+        if ability in guesses:
+            limit = guesses[ability].limit(name)
+        elif key is not None and key.scores.magnitude_of is next(part for part in weights.parts if part.touches(name)):
+            limit = key.limit(name, start, stop)
         if key is None:
             rules.append(_ALL)
         elif limit is not None:

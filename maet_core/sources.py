@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +66,23 @@ class Sources:
         folder: str | Path = ".",
         progress: Progress | None = None,
         halted: Halted | None = None,
+        ranked: bool = True,
     ) -> Sources:
-        """`folder` is what relative paths of the recipe start from. Raises InputError naming the field that does not fit."""
+        """`folder` is what relative paths of the recipe start from. Key neurons are ranked now or, unless they are `ranked`, when they are
+        first asked for: similarities can be measured along with it. Raises InputError naming the field that does not fit."""
         folder = Path(folder)
         base = _named("base", lambda: Checkpoint.open(locate_source(recipe.base, folder)))
         base.source = recipe.base
-        opener = _Opener(base, folder, progress, halted)
+        opener = _Opener(base, folder)
         abilities = {name: opener.ability(f"abilities.{name}", ability) for name, ability in recipe.abilities.items()}
         languages = {
             name: opener.difference(f"languages.{name}", language.checkpoint, language.pack, "language")
             for name, language in recipe.languages.items()
         }
-        return cls(recipe, folder, base, abilities, languages)
+        sources = cls(recipe, folder, base, abilities, languages)
+        if ranked:
+            sources.rank(progress, halted)
+        return sources
 
     def with_coefficients(self, recipe: Recipe) -> Sources:
         """The same sources under other α, β, γ, η, μ, k1, k2 and patterns. Only key neurons whose rule changed are found again.
@@ -96,9 +102,18 @@ class Sources:
             abilities[name] = AbilityWeights(weights.ability, weights.source_language, alpha, beta, keys)
         languages = {name: self.languages[name] for name in recipe.languages}  # in the order of this recipe
         follows = Sources(recipe, self.folder, self.base, abilities, languages, self.cuts)
+        follows.rank()
         if follows._added() == self._added():
             follows._rows = self._rows
         return follows
+
+    def rank(
+        self, progress: Progress | None = None, halted: Halted | None = None, but: Container[str] = frozenset()
+    ) -> None:
+        """Ranks the key neurons that are not ranked yet, but those of some abilities."""
+        for name, weights in self.abilities.items():
+            if weights.key_neurons is not None and name not in but:
+                _named(f"abilities.{name}.key_neurons", partial(weights.key_neurons.rank, progress, halted))
 
     def rows(self, name: str) -> Rows:
         """What this recipe, or one with other coefficients, adds to a tensor."""
@@ -157,14 +172,8 @@ class Sources:
 
 
 class _Opener:
-    def __init__(
-        self,
-        base: Checkpoint,
-        folder: Path,
-        progress: Progress | None = None,
-        halted: Halted | None = None,
-    ):
-        self.base, self.folder, self.progress, self.halted = base, folder, progress, halted
+    def __init__(self, base: Checkpoint, folder: Path):
+        self.base, self.folder = base, folder
         self._models = Models(base, folder)
 
     def ability(self, field: str, ability: Ability) -> AbilityWeights:
@@ -201,9 +210,7 @@ class _Opener:
                     raise ScoresError(
                         f"{field}: the recipe says {wanted}, the scores in {rule.scores} were made with {found}"
                     )
-        return remembered_key_neurons(
-            scores, rule.k1, rule.scope, self._about(rule, trained), self.progress, self.halted
-        )
+        return remembered_key_neurons(scores, rule.k1, rule.scope, self._about(rule, trained))
 
     def _about(self, rule: KeyNeuronRule, trained: Difference) -> Any | None:
         """What key neurons depend on."""

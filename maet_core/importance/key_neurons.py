@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from math import prod
@@ -14,10 +15,13 @@ from maet_core.differences import Difference
 from maet_core.importance.scores import Scores, unit_axis
 from maet_core.lazy import torch
 from maet_core.progress import Halted, Progress, each
-from maet_core.ranking import Cut, largest_of_each
+from maet_core.ranking import Cut, Guess, Values, guess, largest_of_each
 from maet_core.remembered import recall, remember
 
 _KIND = "key-neurons"
+
+Ranking = tuple[dict[str, Cut], dict[str, int]]
+"""Of every tensor where its key neurons begin, and how many it has."""
 
 
 class KeyNeurons:
@@ -28,16 +32,51 @@ class KeyNeurons:
         scores: Scores,
         k1: float,
         scope: str,
-        cuts: dict[str, Cut],
-        counts: dict[str, int],
+        ranking: Ranking | None = None,
         about: Any | None = None,
     ):
-        """`about`: what tells, for JSON, that these are the same key neurons as another time; None if nothing does."""
+        """`ranking`: of every tensor its threshold and how many neurons it leaves; without it they are found when they are asked for.
+        `about`: what tells, for JSON, that these are the same key neurons as another time; None if nothing does."""
         self.scores, self.k1, self.scope = scores, k1, scope
-        self.counts = counts
         self.about = about
-        self._cuts = cuts
+        self._ranking, self._lock = ranking, threading.RLock()
         self._units = lru_cache(maxsize=4)(self._neurons)  # some tensors' masks, for the threads that work on them
+
+    @property
+    def is_ranked(self) -> bool:
+        return self._ranking is not None
+
+    def rank(self, progress: Progress | None = None, halted: Halted | None = None) -> Ranking:
+        """Finds the thresholds, once."""
+        with self._lock:
+            if self._ranking is None:
+                self.settle(_rankings(self.scores, [self.k1], self.scope, progress, halted)[0])
+        return self._ranking
+
+    def settle(self, ranking: Ranking) -> None:
+        """The thresholds have been found; the user's cache is told if it can know them by `about`."""
+        self._ranking = ranking
+        if self.about is not None:
+            remember(_KIND, self.about, self.to_json())
+
+    def guess(self) -> Guess | None:
+        """What the threshold will probably be; None where a guess is of no use."""
+        if self.scope != "global" or self.scores.magnitude_of is None:
+            return None
+        sizes = _sizes(self.scores)
+        return guess(
+            Values.of(sizes, self.scores.array, self.scores.magnitude_of.near),
+            percent_count(self.k1, sum(sizes.values())),
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many neurons of each tensor are chosen."""
+        return self.rank()[1]
+
+    @property
+    def _cuts(self) -> dict[str, Cut]:
+        return self.rank()[0]
 
     @cached_property
     def count(self) -> int:
@@ -119,24 +158,13 @@ def select_key_neurons(
     return select_for_each(scores, [k1], scope, progress, halted)[0]
 
 
-def remembered_key_neurons(
-    scores: Scores,
-    k1: float,
-    scope: str,
-    about: Any | None,
-    progress: Progress | None = None,
-    halted: Halted | None = None,
-) -> KeyNeurons:
-    """`select_key_neurons`, from the user's cache if the same were selected before; `about` says all that they depend on."""
+def remembered_key_neurons(scores: Scores, k1: float, scope: str, about: Any | None) -> KeyNeurons:
+    """From the user's cache if the same were selected before, else not ranked yet; `about` says all that they depend on."""
     found = None if about is None else recall(_KIND, about)
-    if found is not None:
-        cuts = {name: Cut(*cut) for name, (cut, _) in found.items()}
-        return KeyNeurons(scores, k1, scope, cuts, {name: count for name, (_, count) in found.items()}, about)
-    keys = select_key_neurons(scores, k1, scope, progress, halted)
-    keys.about = about
-    if about is not None:
-        remember(_KIND, about, keys.to_json())
-    return keys
+    if found is None:
+        return KeyNeurons(scores, k1, scope, None, about)
+    cuts = {name: Cut(*cut) for name, (cut, _) in found.items()}
+    return KeyNeurons(scores, k1, scope, (cuts, {name: count for name, (_, count) in found.items()}), about)
 
 
 def select_for_each(
@@ -147,10 +175,21 @@ def select_for_each(
     halted: Halted | None = None,
 ) -> list[KeyNeurons]:
     """`select_key_neurons` for several `k1`, in the same one pass."""
-    sizes = {name: prod(shape) for name, shape in scores.shapes.items()}
+    rankings = _rankings(scores, k1s, scope, progress, halted)
+    return [KeyNeurons(scores, k1, scope, ranking) for k1, ranking in zip(k1s, rankings, strict=True)]
+
+
+def _sizes(scores: Scores) -> dict[str, int]:
+    return {name: prod(shape) for name, shape in scores.shapes.items()}
+
+
+def _rankings(
+    scores: Scores, k1s: Sequence[float], scope: str, progress: Progress | None, halted: Halted | None
+) -> list[Ranking]:
+    sizes = _sizes(scores)
     near = scores.magnitude_of.near if scores.magnitude_of else None
 
-    def of(part: dict[str, int]) -> list[tuple[dict[str, Cut], dict[str, int]]]:
+    def of(part: dict[str, int]) -> list[Ranking]:
         counts = [percent_count(k1, sum(part.values())) for k1 in k1s]
         tells = (progress, halted) if part is sizes else (None, None)  # of single tensors it is `each` that tells
         return largest_of_each(part, counts, scores.array, *tells, near)
@@ -159,9 +198,9 @@ def select_for_each(
         parts = [of(sizes)]
     else:
         parts = each([{name: size} for name, size in sizes.items()], of, "ranking", progress, halted)
-    found: list[tuple[dict[str, Cut], dict[str, int]]] = [({}, {}) for _ in k1s]
+    found: list[Ranking] = [({}, {}) for _ in k1s]
     for part in parts:
         for (cuts, counts), (more_cuts, more_counts) in zip(found, part, strict=True):
             cuts |= more_cuts
             counts |= more_counts
-    return [KeyNeurons(scores, k1, scope, *both) for k1, both in zip(k1s, found, strict=True)]
+    return found

@@ -157,7 +157,9 @@ def plan_merge(
     halted: Halted | None = None,
 ) -> MergePlan:
     """The plan of `sources.recipe`; similarities are measured only where they matter and are not given."""
-    if not needs_similarity(sources.recipe):
-        return MergePlan(sources, None)
-    measured = measured or measure(sources, progress, halted)
-    return MergePlan(sources, measured.select(sources.recipe))
+    selections = None
+    if needs_similarity(sources.recipe):
+        measured = measured or measure(sources, progress, halted)
+        selections = measured.select(sources.recipe)
+    sources.rank(progress, halted)
+    return MergePlan(sources, selections)

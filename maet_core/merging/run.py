@@ -66,7 +66,7 @@ def merge(
     cards, reason = choose_cards(device)
     if cards and not METHODS[recipe.method.name].linear:
         cards, reason = [], f"{recipe.method.name} looks at single values, which runs on the CPU"
-    sources = Sources.open(recipe, folder, progress, halted)
+    sources = Sources.open(recipe, folder, ranked=False)
     layout = output_layout(sources.base, recipe)
     work = {"recipe": recipe.to_dict(), "inputs": sources.stamps(), "version": maet_core.__version__}
     needed = sum(nbytes(layout, name) for name in layout)

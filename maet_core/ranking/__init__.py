@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from maet_core.progress import Halted, Progress
 from maet_core.ranking import beginnings, bracket
 from maet_core.ranking.cuts import Cut, Cuts
+from maet_core.ranking.guess import Guess, guess
 from maet_core.ranking.values import Near, Read, Sampled, Values
 
-__all__ = ["Cut", "Cuts", "largest", "largest_of_each"]
+__all__ = ["Cut", "Cuts", "Guess", "Values", "guess", "largest", "largest_of_each"]
 
 
 def largest(

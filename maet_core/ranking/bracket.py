@@ -7,6 +7,7 @@ tried as the threshold itself: to count what lies above it and what equals it is
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ _PIECE = 1 << 13
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
     """What one pass found under one name: how many magnitudes lie above, and of every step those between; a number where all are alike."""
 
     above: int
@@ -44,19 +45,16 @@ def find(
     values: Values, count: int, progress: Progress | None, halted: Halted | None
 ) -> tuple[dict[str, Cut], dict[str, int]] | None:
     """The cuts of the `count` largest, and how many they leave under each name; None where the sample misleads."""
-    sample = values.sample()
-    low, middle, high = values.ends(sample, count)
-    sample.partition([low, middle, high])
-    between = np.sort(sample[low : high + 1])
-    at, scale = middle - low, sample.size / values.total
-    begin, end = _run(between, at)
-    if end - begin < _ALIKE * between.size:
+    sample, between, at = sampled(values, count)
+    scale = sample.size / values.total
+    if not alike(between, at):
         return _among(values, count, between[0], between[-1], progress, halted)
     for _ in range(_TRIES):
         looks = _look(values, between[at], between[at], progress, halted)
-        rank, equal = count - sum(look.above for look in looks), sum(sum(look.between) for look in looks)
-        if 0 < rank <= equal:
-            return _cuts(values, count, between[at], looks)
+        found = cuts_at(values, count, between[at], dict(zip(values.sizes, looks, strict=True)))
+        if found is not None:
+            return found
+        rank, equal = _rank_and_equal(count, looks)
         begin, end = _run(between, at)
         at = (
             max(end, at + round((1 - rank) * scale))
@@ -68,9 +66,37 @@ def find(
     return None
 
 
+def sampled(values: Values, count: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """A sample; of it what may be the threshold, sorted; the place of the likeliest one there."""
+    sample = values.sample()
+    low, middle, high = values.ends(sample, count)
+    sample.partition([low, middle, high])
+    return sample, np.sort(sample[low : high + 1]), middle - low
+
+
 def _run(between: np.ndarray, at: int) -> tuple[int, int]:
     """Where the values that are like the one at this place begin and end."""
     return int(np.searchsorted(between, between[at])), int(np.searchsorted(between, between[at], "right"))
+
+
+def alike(between: np.ndarray, at: int) -> bool:
+    """Whether so many are like the one at this place that it may be the threshold itself."""
+    begin, end = _run(between, at)
+    return end - begin >= _ALIKE * between.size
+
+
+def cuts_at(
+    values: Values, count: int, threshold: np.uint32, looks: dict[str, Look]
+) -> tuple[dict[str, Cut], dict[str, int]] | None:
+    """What `find` returns, after looks at this threshold; None if it is another."""
+    in_order = [looks[name] for name in values.sizes]
+    rank, equal = _rank_and_equal(count, in_order)
+    return _cuts(values, count, threshold, in_order) if 0 < rank <= equal else None
+
+
+def _rank_and_equal(count: int, looks: list[Look]) -> tuple[int, int]:
+    """Which of those that equal the threshold is the last that is chosen, and how many they are."""
+    return count - sum(look.above for look in looks), sum(sum(look.between) for look in looks)
 
 
 def _among(
@@ -89,35 +115,41 @@ def _among(
 
 def _look(
     values: Values, low: np.uint32, high: np.uint32, progress: Progress | None, halted: Halted | None
-) -> list[_Look] | None:
+) -> list[Look] | None:
     """One pass; None if too much lies between."""
-    alike, limit = low == high, max(_HELD, int(_HELD_SHARE * values.total))
+    limit = max(_HELD, int(_HELD_SHARE * values.total))
     held, adding = 0, threading.Lock()
 
-    def look(name: str) -> _Look:
+    def hold(size: int) -> bool:
         nonlocal held
-        above, between, inside = 0, [], values.room(name)
-        for start in range(0, values.sizes[name], values.step):
-            stop = min(start + values.step, values.sizes[name])
-            more, size = values.near(name, start, stop, low, high, inside)
-            above += int(more)
-            between.append(int(size) if alike else inside[:size].copy())
-            if not alike:
-                with adding:
-                    held += int(size)
-            if held > limit:
-                break
-        return _Look(above, between)
+        with adding:
+            held += size
+        return held <= limit
 
     names = list(values.sizes)
+
+    def one(name: str) -> Look:
+        return look(values, name, low, high, hold)
+
     # a single name needs no threads: many of them are looked at by threads at once
-    looks = [look(names[0])] if len(names) == 1 else each(names, look, "ranking", progress, halted)
+    looks = [one(names[0])] if len(names) == 1 else each(names, one, "ranking", progress, halted)
     return looks if held <= limit else None
 
 
-def _cuts(
-    values: Values, count: int, threshold: np.uint32, looks: list[_Look]
-) -> tuple[dict[str, Cut], dict[str, int]]:
+def look(values: Values, name: str, low: np.uint32, high: np.uint32, hold: Callable[[int], bool] | None = None) -> Look:
+    """One pass over what lies under a name; until `hold`, told how many values more are held, says no."""
+    above, between, inside = 0, [], values.room(name)
+    for start in range(0, values.sizes[name], values.step):
+        stop = min(start + values.step, values.sizes[name])
+        more, size = values.near(name, start, stop, low, high, inside)
+        above += int(more)
+        between.append(int(size) if low == high else inside[:size].copy())
+        if low != high and not hold(int(size)):
+            break
+    return Look(above, between)
+
+
+def _cuts(values: Values, count: int, threshold: np.uint32, looks: list[Look]) -> tuple[dict[str, Cut], dict[str, int]]:
     larger = [look.larger(threshold) for look in looks]
     free = count - sum(larger)
     cuts, found = {}, {}

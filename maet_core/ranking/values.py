@@ -37,7 +37,9 @@ class Values:
     sampled: Sampled | None
 
     @classmethod
-    def of(cls, sizes: Mapping[str, int], read: Read, near: Near | None, sampled: Sampled | None) -> Values:
+    def of(
+        cls, sizes: Mapping[str, int], read: Read, near: Near | None = None, sampled: Sampled | None = None
+    ) -> Values:
         def near_by_reading(
             name: str, start: int, stop: int, low: np.uint32, high: np.uint32, inside: np.ndarray
         ) -> tuple[int, int]:
