@@ -171,19 +171,6 @@ def plus_if_above(typing_context, total, bits, limit):
 
 
 @intrinsic
-def both(typing_context, first, second, limit):
-    """Whether bits lie above a limit, those of two values: a byte each, 1 or 0, the first one's below."""
-
-    def generate(context, builder, signature, arguments):
-        first, second, limit = arguments
-        half = ir.IntType(16)
-        low, high = (builder.zext(builder.icmp_unsigned(">", bits, limit), half) for bits in (first, second))
-        return builder.or_(low, builder.shl(high, ir.Constant(half, 8)))
-
-    return types.uint16(types.uint32, types.uint32, types.uint32), generate
-
-
-@intrinsic
 def plus_if_near(typing_context, total, bits, low, span):
     """total + 1 if `bits` lie from `low` to `low` + `span`, else the total."""
 
