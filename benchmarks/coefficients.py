@@ -178,8 +178,8 @@ def _table_lines(told: dict[str, Any]) -> list[str]:
         f"Every step in a process of its own. Beforehand it said {told['said_seconds'] / 60:.1f} minutes and at most "
         f"{told['bytes'] / 1e6:.0f} MB; it took {seconds / 60:.1f} minutes by the clock, {used / 60:.1f} of processor time, and left "
         f"{told['made_bytes'] / 1e6:.0f} MB. Questions: {told['protocol']}. The corpora are samples of 60 kB, seen "
-        "many times over: enough to learn some of the English problems, too little for more to cross into another language than *always add* "
-        "gets. [What the demo's own models show](demo-results.md). Loss: nats per token on general text.",
+        "many times over: enough to learn some of the English problems, too little for much to cross into another language: compare with "
+        "*always add*. [What the demo's own models show](demo-results.md). Loss: nats per token on general text.",
         "",
         *_markdown(["right (95 %)", *heads], rows),
         "",

@@ -230,7 +230,7 @@ def section_text(folder: Path, shape: str, runs: int, results: dict[str, list[Ru
         "one that waits as it does. `maet merge` waits unless it is told not to; mergekit and cp do not. `maet merge` also hashes every "
         "input the first time that it sees it. Private memory is what the process alone holds, sampled twenty times a second. The recipe with two "
         "abilities and four languages is made of the same four models, some in two roles, so that it reads the bytes of the plain merge: it "
-        "ranks the neurons, measures similarities and merges, which is three passes the first time and one pass from then on.",
+        "ranks the neurons and measures similarities in one pass, and merges in another; from then on one pass is enough.",
         "",
         *_targets(
             [
@@ -249,8 +249,7 @@ def section_text(folder: Path, shape: str, runs: int, results: dict[str, list[Ru
                 _target("the same models again, with other coefficients", ratio(results, FULL_AGAIN, MERGE), 1.5),
             ]
         ),
-        f"One merge reads and writes {6 * size / 1e9:.0f} GB. Mapped files are read by the loops themselves, so that what "
-        "`cat` spends in the system counts as time of the user here.",
+        f"One merge reads and writes {6 * size / 1e9:.0f} GB.",
         "",
     ]
 

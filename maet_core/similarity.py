@@ -29,7 +29,6 @@ _LEAST_SQUARE = 1e-28
 _LEAST_LIMIT = np.float32(1e-14).view(np.uint32)
 
 _scratch = Scratch()
-_NO_ROOM = np.empty(0, np.uint32)
 _ALL, _ABOVE_LIMIT = -1, -2  # which values of an ability count, as `kernels.gram_bf16` calls it
 
 
@@ -104,6 +103,7 @@ def _gram_of_bits(
     base, single = sources.base, np.dtype(np.float32)
     numel = base.tensors[name].numel
     gram = np.zeros((len(parts), len(parts)))
+    wanted = np.array([guesses[key].bits if key in guesses else 0 for key in abilities], np.uint32)
     held = set(abilities)  # of what float32 holds the squares for sure
     step = next((guess.values.step for guess in guesses.values()), _RANGE)
     for start in range(0, numel, step):
@@ -115,16 +115,19 @@ def _gram_of_bits(
         }
         stored = [base.values(name, start, stop, _scratch.bytes(0, size)), *(read[part] for _, part in parts)]
         addresses = np.array([values.ctypes.data for values in stored], np.uint64)
-        for numbers, key in zip(own, abilities, strict=True):
-            if key in guesses:
-                _tell(guesses[key], name, addresses[[0, numbers[0]]], stop - start)
         rules, limits, masks = _rules(abilities, name, start, stop, guesses)
         for key, rule, limit in zip(abilities, rules, limits, strict=True):
             if rule != _ABOVE_LIMIT or limit < _LEAST_LIMIT:
                 held.discard(key)
         rows = np.array([(*(*numbers, 0)[:2], rule) for numbers, rule in zip(own, rules, strict=True)], np.int64)
-        kernels.gram_bf16(addresses, stop - start, rows, limits, masks, four_each, gram)
+        counts = np.zeros((len(abilities), 2), np.int64)
+        kernels.gram_bf16(addresses, stop - start, rows, limits, masks, four_each, gram, wanted, counts)
+        for key, count in zip(abilities, counts, strict=True):
+            if key in guesses:
+                guesses[key].saw(name, *count)
     if not np.isfinite(gram).all():
+        for guess in guesses.values():
+            guess.failed = True  # a NaN is above nothing
         return None
     for square, (key, part) in zip(np.diag(gram), parts, strict=True):
         if key not in held and square < _LEAST_SQUARE * numel and not _is_base(part, base, name):
@@ -136,12 +139,6 @@ def _is_base(part: Difference, base: Checkpoint, name: str) -> bool:
     numel, single = base.tensors[name].numel, np.dtype(np.float32)
     ranges = ((start, min(start + _RANGE, numel)) for start in range(0, numel, _RANGE))
     return all(np.array_equal(base.values(name, *both), part.stored(name, *both, single)[0]) for both in ranges)
-
-
-def _tell(guess: Guess, name: str, addresses: np.ndarray, size: int) -> None:
-    above, equal, finite = kernels.changes_near(addresses, size, guess.bits, guess.bits, _NO_ROOM)
-    guess.failed |= not finite
-    guess.saw(name, above, equal)
 
 
 def _rules(

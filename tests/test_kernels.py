@@ -142,6 +142,14 @@ def test_a_result_that_bf16_cannot_hold_is_noticed():
     assert not kernels.merge_bf16(addresses(base, weights), np.float32([4]), np.array([-1]), masks, out)
 
 
+def gram_of(inputs, size, rows, limits, masks, numbers, wanted=None):
+    count = len(inputs) - 1
+    gram, counts = np.zeros((count, count)), np.zeros((len(rows), 2), np.int64)
+    wanted = np.zeros(len(rows), np.uint32) if wanted is None else wanted
+    kernels.gram_bf16(addresses(*inputs), size, rows, limits, masks, numbers, gram, wanted, counts)
+    return gram, counts
+
+
 def padded(numbers):
     return np.array([*numbers] + [0] * (-len(numbers) % 4), np.int64)
 
@@ -160,8 +168,11 @@ def test_inner_products_of_changes_are_those_of_float64(own, languages, rule, si
     number = {"all": -1, "limit": -2, "few above": -2}.get(rule, 0)
     rows, limits = np.array([[1, own if own == 2 else 0, number]]), np.array([limit])
     numbers = padded(range(own + 1, own + languages + 1)) if languages else np.zeros(4, np.int64)
-    gram = np.zeros((own + languages, own + languages))
-    kernels.gram_bf16(addresses(base, *weights), size, rows, limits, mask[None], numbers, gram)
+    threshold = np.abs(changes[0]).view(np.uint32)[size // 2 : size // 2 + 1]
+    gram, counts = gram_of([base, *weights], size, rows, limits, mask[None], numbers, threshold if size else None)
+    if size:
+        magnitudes = np.abs(changes[0]).view(np.uint32)
+        assert counts.tolist() == [[(magnitudes > threshold).sum(), (magnitudes == threshold).sum()]]
     if rule != "all":
         changes[:own] *= mask
     assert_gram(gram, changes)
@@ -188,9 +199,7 @@ def test_inner_products_of_several_abilities_beside_one_another(abilities, densi
     masks[0] = np.abs(changes[0]).view(np.uint32) > limit
     rows = np.array([[2 * i + 1, 2 * i + 2, i or -2] for i in range(abilities)])
     limits = np.array([limit] + [0] * (abilities - 1), np.uint32)
-    gram = np.zeros((count, count))
-    numbers = np.arange(2 * abilities + 1, count + 1)
-    kernels.gram_bf16(addresses(base, *weights), size, rows, limits, masks, numbers, gram)
+    gram, _ = gram_of([base, *weights], size, rows, limits, masks, np.arange(2 * abilities + 1, count + 1))
     changes = changes.astype(np.float64)
     changes[: 2 * abilities] *= np.repeat(masks, 2, axis=0)
     wanted = changes @ changes.T
@@ -207,8 +216,8 @@ def test_an_input_that_is_not_finite_shows_in_inner_products_wherever_it_is(whic
     masks = np.zeros((1, size), np.bool_)
     masks[0, 7] = True
     inputs[which][4000] = NAN
-    gram, limits = np.zeros((3, 3)), np.float32([100]).view(np.uint32)
-    kernels.gram_bf16(addresses(*inputs), size, np.array([[1, 2, rule]]), limits, masks, padded([3]), gram)
+    limits = np.float32([100]).view(np.uint32)
+    gram, _ = gram_of(inputs, size, np.array([[1, 2, rule]]), limits, masks, padded([3]))
     assert not np.isfinite(gram).all()
 
 

@@ -57,7 +57,7 @@ def changes_near(addresses, size, low, high, inside):
     The bits of θ_o begin at addresses[0], those of θ_k at addresses[1]; `size` is even.
     """
     if low == high:
-        return _above_and_equal(addresses, size, low)
+        return _all_above_and_equal(addresses, size, low)
     magnitudes = np.empty(2 * _BLOCK, np.uint32)
     above = 0
     found = 0
@@ -79,22 +79,32 @@ def changes_near(addresses, size, low, high, inside):
 
 
 @_jit
-def _above_and_equal(addresses, size, wanted):
-    nothing = np.uint32(0)
+def _all_above_and_equal(addresses, size, wanted):
     above = 0
     equal = 0
-    largest = np.uint32(0)
+    finite = True
     for start in range(0, size // 2, _COUNTED):
         length = min(_COUNTED, size // 2 - start)
         ours, theirs = pairs_at(addresses[0], start, length), pairs_at(addresses[1], start, length)
-        more = np.uint32(0)
-        same = np.uint32(0)
-        for i in range(length):
-            first = magnitude_of(first_of(theirs[i]) - first_of(ours[i]))
-            second = magnitude_of(second_of(theirs[i]) - second_of(ours[i]))
-            more = plus_if_above(plus_if_above(more, first, wanted), second, wanted)
-            same = plus_if_near(plus_if_near(same, first, wanted, nothing), second, wanted, nothing)
-            largest = max(largest, max(first, second))
+        more, same, good = above_and_equal(ours, theirs, wanted)
         above += more
         equal += same
-    return above, equal, largest < 0x7F800000
+        finite &= good
+    return above, equal, finite
+
+
+@_jit
+def above_and_equal(base, weights, wanted):
+    """How many magnitudes of changes, pairs of bf16 values of which 32 bits hold the number, are above a value, how many equal it, all as
+    bits, and whether all are finite."""
+    nothing = np.uint32(0)
+    more = np.uint32(0)
+    same = np.uint32(0)
+    largest = np.uint32(0)
+    for i in range(base.size):
+        first = magnitude_of(first_of(weights[i]) - first_of(base[i]))
+        second = magnitude_of(second_of(weights[i]) - second_of(base[i]))
+        more = plus_if_above(plus_if_above(more, first, wanted), second, wanted)
+        same = plus_if_near(plus_if_near(same, first, wanted, nothing), second, wanted, nothing)
+        largest = max(largest, max(first, second))
+    return more, same, largest < 0x7F800000

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 
 from maet_core.kernels.bits import first_of, magnitude_of, pairs_at, second_of, within
+from maet_core.kernels.changes import above_and_equal
 
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 # the order of summation is free here, so that the sums run in vector registers
@@ -20,7 +21,7 @@ _SUMMED = 1 << 9  # pairs that are added up in float32
 
 
 @_jit
-def gram_bf16(addresses, size, abilities, limits, masks, languages, gram):
+def gram_bf16(addresses, size, abilities, limits, masks, languages, gram, wanted, counts):
     """Adds inner products of changes θ_k − θ_o, bf16 values, an even number of them, to `gram` (float64; below the diagonal and on it):
     those within each ability, those of each with the languages, and those among the languages.
 
@@ -28,34 +29,50 @@ def gram_bf16(addresses, size, abilities, limits, masks, languages, gram):
     has a row for each: the numbers of its one or two models (0 where there is none), and which of its values count: all (−1); where the
     magnitude of its first model's change, as bits, is above its limit (−2); or those in a row of `masks`. `languages` are numbers of
     models, a multiple of four of them, of which any may be 0. An input that is not finite shows in the result; so does one that float32
-    cannot hold the square of.
+    cannot hold the square of. Where `wanted` of an ability is not 0, its row of `counts` (int64) grows by how many magnitudes of its first
+    model's changes, as bits, are above that, and how many equal it.
     """
     pairs = size // 2
+    sums = np.empty(16, np.float64)
     for start in range(0, pairs, _BLOCK):
         stop = min(start + _BLOCK, pairs)
         for k in range(0, languages.size, 4):
             group = languages[k : k + 4]
+            sums[:] = 0
             for first in range(start, stop, _SUMMED):
                 length = min(_SUMMED, stop - first)
-                base, four = pairs_at(addresses[0], first, length), _four(addresses, group, first, length)
-                _add_among(gram, group, _among(base, four))
-                for j in range(0, k, 4):
-                    other = languages[j : j + 4]
-                    _add_between(gram, group, other, _between(base, four, _four(addresses, other, first, length)))
+                _among(pairs_at(addresses[0], first, length), _four(addresses, group, first, length), sums)
+            _add_among(gram, group, sums)
+            for j in range(0, k, 4):
+                others = languages[j : j + 4]
+                sums[:] = 0
+                for first in range(start, stop, _SUMMED):
+                    length = min(_SUMMED, stop - first)
+                    base, four = pairs_at(addresses[0], first, length), _four(addresses, group, first, length)
+                    _between(base, four, _four(addresses, others, first, length), sums)
+                _add_between(gram, group, others, sums)
             for i in range(abilities.shape[0]):
                 a, b, rule = abilities[i]
+                sums[:] = 0
                 for first in range(start, stop, _SUMMED):
                     length = min(_SUMMED, stop - first)
                     base, four = pairs_at(addresses[0], first, length), _four(addresses, group, first, length)
                     two = (pairs_at(addresses[a], first, length), pairs_at(addresses[b], first, length))
                     if rule == -1:
-                        sums = _beside(base, two, four, None, None)
+                        _beside(base, two, four, None, None, sums)
                     elif rule == -2:
-                        sums = _beside(base, two, four, limits[i], None)
+                        _beside(base, two, four, limits[i], None, sums)
                     else:
                         mask = masks[rule, 2 * first : 2 * (first + length)].view(np.uint16)
-                        sums = _beside(base, two, four, None, mask)
-                    _add_beside(gram, a, b, group, sums, k == 0)
+                        _beside(base, two, four, None, mask, sums)
+                _add_beside(gram, a, b, group, sums, k == 0)
+        for i in range(abilities.shape[0]):
+            if wanted[i] > 0:
+                base, weights = pairs_at(addresses[0], start, stop - start), abilities[i, 0]
+                weights = pairs_at(addresses[weights], start, stop - start)
+                above, equal, _ = above_and_equal(base, weights, wanted[i])
+                counts[i, 0] += above
+                counts[i, 1] += equal
 
 
 @_jit
@@ -71,15 +88,15 @@ def _four(addresses, group, start, length):
 @_jit
 def _add(gram, one, other, product):
     if one > 0 and other > 0:
-        gram[max(one, other) - 1, min(one, other) - 1] += np.float64(product)
+        gram[max(one, other) - 1, min(one, other) - 1] += product
 
 
 # --- an ability beside four languages ------------------------------------------------------------------------------
 
 
 @_free_order
-def _beside(base, two, four, limit, mask):
-    """The products within one or two models of an ability, and of these with four languages: see `_add_beside`."""
+def _beside(base, two, four, limit, mask, totals):
+    """Adds the products within one or two models of an ability, and of these with four languages: see `_add_beside`."""
     a, b = two
     p, q, r, s = four
     zero = np.float32(0)
@@ -91,7 +108,8 @@ def _beside(base, two, four, limit, mask):
         own = second_of(base[i]), second_of(a[i]), second_of(b[i])
         languages = second_of(p[i]), second_of(q[i]), second_of(r[i]), second_of(s[i])
         sums = _plus_beside(sums, own, languages, limit, mask, i, np.uint16(0xFF00))
-    return sums
+    for i in range(11):
+        totals[i] += np.float64(sums[i])
 
 
 @_free_order
@@ -113,22 +131,21 @@ def _plus_beside(sums, own, languages, limit, mask, i, half):
 
 @_jit
 def _add_beside(gram, a, b, group, sums, own):
-    aa, ba, bb, pa, pb, qa, qb, ra, rb, sa, sb = sums
     if own:
-        _add(gram, a, a, aa)
-        _add(gram, b, a, ba)
-        _add(gram, b, b, bb)
-    for number, with_a, with_b in ((group[0], pa, pb), (group[1], qa, qb), (group[2], ra, rb), (group[3], sa, sb)):
-        _add(gram, number, a, with_a)
-        _add(gram, number, b, with_b)
+        _add(gram, a, a, sums[0])
+        _add(gram, b, a, sums[1])
+        _add(gram, b, b, sums[2])
+    for k in range(4):
+        _add(gram, group[k], a, sums[3 + 2 * k])
+        _add(gram, group[k], b, sums[4 + 2 * k])
 
 
 # --- languages -----------------------------------------------------------------------------------------------------
 
 
 @_free_order
-def _among(base, four):
-    """The products among four languages: the row of each up to itself."""
+def _among(base, four, totals):
+    """Adds the products among four languages: the row of each up to itself, one after the other."""
     p, q, r, s = four
     zero = np.float32(0)
     rows = (zero,), (zero, zero), (zero, zero, zero), (zero, zero, zero, zero)
@@ -137,7 +154,14 @@ def _among(base, four):
         rows = _plus_among(rows, first_of(base[i]), values)
         values = second_of(p[i]), second_of(q[i]), second_of(r[i]), second_of(s[i])
         rows = _plus_among(rows, second_of(base[i]), values)
-    return rows
+    one, two, three, four = rows
+    totals[0] += np.float64(one[0])
+    for j in range(2):
+        totals[1 + j] += np.float64(two[j])
+    for j in range(3):
+        totals[3 + j] += np.float64(three[j])
+    for j in range(4):
+        totals[6 + j] += np.float64(four[j])
 
 
 @_free_order
@@ -154,24 +178,17 @@ def _plus_among(rows, ours, values):
 
 
 @_jit
-def _add_among(gram, group, rows):
-    one, two, three, four = rows
-    p, q, r, s = group[0], group[1], group[2], group[3]
-    _add(gram, p, p, one[0])
-    _add(gram, q, p, two[0])
-    _add(gram, q, q, two[1])
-    _add(gram, r, p, three[0])
-    _add(gram, r, q, three[1])
-    _add(gram, r, r, three[2])
-    _add(gram, s, p, four[0])
-    _add(gram, s, q, four[1])
-    _add(gram, s, r, four[2])
-    _add(gram, s, s, four[3])
+def _add_among(gram, group, sums):
+    k = 0
+    for i in range(4):
+        for j in range(i + 1):
+            _add(gram, group[i], group[j], sums[k])
+            k += 1
 
 
 @_free_order
-def _between(base, four, others):
-    """The products of four languages with four others, a row for each of the former."""
+def _between(base, four, others, totals):
+    """Adds the products of four languages with four others, a row for each of the former."""
     p, q, r, s = four
     e, f, g, h = others
     zero = np.float32(0)
@@ -186,7 +203,10 @@ def _between(base, four, others):
         rows = _plus_between(
             rows, second_of(base[i]), values, (second_of(e[i]), second_of(f[i]), second_of(g[i]), second_of(h[i]))
         )
-    return rows
+    for i in range(4):
+        row = rows[i]
+        for j in range(4):
+            totals[4 * i + j] += np.float64(row[j])
 
 
 @_free_order
@@ -212,8 +232,7 @@ def _plus_row(row, value, changes):
 
 
 @_jit
-def _add_between(gram, group, others, rows):
+def _add_between(gram, group, others, sums):
     for i in range(4):
-        row = rows[i]
         for j in range(4):
-            _add(gram, group[i], others[j], row[j])
+            _add(gram, group[i], others[j], sums[4 * i + j])
