@@ -23,7 +23,7 @@ def rank_and_measure(
     guesses = _guesses(sources)
     sources.rank(progress, halted, but=guesses)
     scored = {name for guess in guesses.values() for name in guess.values.sizes}
-    more = sorted(scored.difference(names))
+    more = scored.difference(names)
 
     def look(name: str) -> dict[str, np.ndarray] | None:
         found = inner_products(sources, name, guesses) if name not in more else None
@@ -32,11 +32,11 @@ def rank_and_measure(
                 guess.look(name)
         return found
 
-    found = dict(zip(names, each([*names, *more], look, _PHASE, progress, halted), strict=False))
+    found = dict(zip(names, each([*names, *sorted(more)], look, _PHASE, progress, halted), strict=False))
     right = _settle(sources, guesses)
     sources.rank(progress, halted)
     again = [name for name, products in found.items() if products is None or not right.get(name, True)]
-    measured = each(again, lambda name: inner_products(sources, name), _PHASE, progress, halted)
+    measured = each(again, lambda name: inner_products(sources, name), f"{_PHASE} again", progress, halted)
     found |= zip(again, measured, strict=True)
     # an ability without a key neuron in a tensor does not change it, which was not known before
     return [{key: gram for key, gram in found[name].items() if sources.abilities[key].touches(name)} for name in names]

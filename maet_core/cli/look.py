@@ -91,7 +91,7 @@ def select(recipe: Path, as_json: bool) -> None:
 
     loaded = Recipe.load(recipe)
     with shown_progress() as progress:
-        sources = Sources.open(loaded, recipe.parent, progress)
+        sources = Sources.open(loaded, recipe.parent, ranked=False)
         selections = measure(sources, progress).select(loaded)
     if as_json:
         abilities = {
