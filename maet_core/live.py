@@ -21,7 +21,7 @@ from maet_core.merging.plan import MergePlan, Sum, plan_merge
 from maet_core.merging.vectors import WeightedVector
 from maet_core.progress import Progress, each, tell
 from maet_core.recipe import Recipe
-from maet_core.resident import load_model, load_tokenizer, parameter_slots
+from maet_core.resident import give_own_memory, load_model, load_tokenizer, parameter_slots
 from maet_core.selection import Measured, Selection, measure
 from maet_core.sources import Sources
 
@@ -60,6 +60,7 @@ class LiveModel:
         tell(progress, None, "opening the model", 0, 1)
         self.sources = sources
         self.model = load_model(sources.base, device)
+        give_own_memory(self.model)
         self.tokenizer = load_tokenizer(sources.base)
         self._parameters = {
             name: slot.values.view(-1) for name, slot in parameter_slots(self.model, sources.base).items()

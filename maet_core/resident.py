@@ -11,6 +11,7 @@ import transformers
 from maet_core.anatomy import Place
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError
+from maet_core.scratch import staggered
 
 transformers.utils.logging.disable_progress_bar()  # its bars would mix with our own on stderr
 
@@ -43,6 +44,16 @@ def load_model(checkpoint: Checkpoint, device: str = "cpu") -> torch.nn.Module:
             f"{checkpoint.source}: transformers cannot open it ({str(error).splitlines()[0][:200]})"
         ) from error
     return model.to(device).eval()
+
+
+def give_own_memory(model: torch.nn.Module) -> None:
+    """Parameters on the processor lie where their file is mapped, in small pages, and every page is copied when it is first written to.
+    Weights that will move are better off in memory of their own."""
+    parameters = [parameter for parameter in model.parameters() if parameter.device.type == "cpu"]
+    memory = staggered([parameter.nbytes for parameter in parameters], 0)
+    for parameter, there in zip(parameters, memory, strict=True):
+        values = torch.from_numpy(there).view(parameter.dtype).view(parameter.shape)
+        parameter.data = values.copy_(parameter.detach())
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> transformers.PreTrainedTokenizerBase:

@@ -113,15 +113,15 @@ class SafetensorsFile:
 
     def hold(self) -> None:
         """Reads all tensors into memory, where they stay as long as this object does."""
-        names = [name for name in self.tensors if name not in self._held]
-        place = next(_held_before)
+        missing = [info for name, info in self.tensors.items() if name not in self._held]
+        memory = staggered([info.nbytes for info in missing], next(_held_before))
 
-        def whole(name: str) -> np.ndarray:
-            info = self.tensors[name]
-            return self.values(name, 0, info.numel, staggered(info.nbytes, place))
+        def whole(pair: tuple[TensorInfo, np.ndarray]) -> np.ndarray:
+            info, there = pair
+            return self.values(info.name, 0, info.numel, there)
 
-        for name, values in zip(names, each(names, whole, "reading"), strict=True):
-            self._held[name] = values
+        read = each(list(zip(missing, memory, strict=True)), whole, "reading")
+        self._held |= {info.name: values for info, values in zip(missing, read, strict=True)}
 
     @property
     def nbytes(self) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -14,11 +16,14 @@ STAGGER_BYTES = 9 * 64
 _LARGEST = 1 << 23
 
 
-def staggered(size: int, place: int) -> np.ndarray:
-    """Fresh memory, uint8 of shape [size], for the array with this number among those that a loop goes through side by side."""
-    memory = np.empty(size + PAGE_BYTES, np.uint8)
+def staggered(sizes: Sequence[int], place: int) -> list[np.ndarray]:
+    """Fresh memory, uint8 of these sizes, for arrays of which a loop goes through one beside those that have other places. It is one piece:
+    numpy asks the system for large pages where there is enough of it."""
+    apart = [-(-size // PAGE_BYTES) * PAGE_BYTES for size in sizes]
+    memory = np.empty(sum(apart) + PAGE_BYTES, np.uint8)
     first = (place * STAGGER_BYTES - memory.ctypes.data) % PAGE_BYTES
-    return memory[first : first + size]
+    starts = [first + before for before in accumulate(apart, initial=0)]
+    return [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
 
 
 class Scratch(threading.local):
@@ -33,5 +38,6 @@ class Scratch(threading.local):
             return np.empty(size, np.uint8)
         kept = self._kept.get(place)
         if kept is None or kept.size < size:
-            kept = self._kept[place] = staggered(size, place)
+            (kept,) = staggered([size], place)
+            self._kept[place] = kept
         return kept[:size]

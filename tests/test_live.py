@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -319,3 +320,14 @@ def test_what_an_answer_needs_is_named(tmp_path, missing):
         file.unlink()
     with pytest.raises(CheckpointError, match=missing.partition(".")[0]):
         open_live(tmp_path, recipe_of())
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks at what the system has mapped")
+def test_the_model_no_longer_needs_its_file(tmp_path):
+    """Its weights will move: they lie in memory of their own, and whoever replaces the file does no harm. What is tied stays tied."""
+    make_world(tmp_path, tie_word_embeddings=True)
+    live = open_live(tmp_path, recipe_of())
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert live.model.lm_head.weight is live.model.model.embed_tokens.weight
+    assert all(parameter.data_ptr() % 64 == 0 for parameter in live.model.parameters())
+    assert_same_weights(live, tmp_path, tmp_path)

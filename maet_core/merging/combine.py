@@ -20,7 +20,7 @@ from maet_core.merging.vectors import WeightedVector
 from maet_core.scratch import Scratch
 
 # What a thread takes at once of what lies in memory: a large tensor is not left to one of them at the end.
-LARGE_STEP = 8 * CHUNK_ELEMENTS
+LARGE_STEP = 32 * CHUNK_ELEMENTS
 # And of what is read for a single loop over bf16 weights.
 _READ_STEP = 2 * CHUNK_ELEMENTS
 _SINGLE = np.dtype(np.float32)
