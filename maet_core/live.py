@@ -141,7 +141,7 @@ class LiveModel:
             done = self._cards.rewrite(plan, changes, progress)
         left = {name: change for name, change in changes.items() if name in self._arrays and name not in done}
         moves = self._key_moves.between(plan, left, progress)
-        fill_block = self._block_filler(plan)
+        combiner = Combiner(plan)
         steps: list[tuple[int, Callable[[], int]]] = []
         for name in stale:
             if name in done:
@@ -152,21 +152,14 @@ class LiveModel:
             size = self._parameters[name].numel()
             for first in range(0, size, LARGE_STEP):
                 last = min(first + LARGE_STEP, size)
-                steps.append((last - first, partial(fill_block, name, first, last)))
+                steps.append((last - first, partial(self._fill, combiner, name, first, last)))
         moved = sum(done.values()) + sum(each(_bundled(steps), _do, "moving the weights", progress) if steps else ())
         self._sums = sums
         return Changed(len(stale), moved, time.monotonic() - started)
 
-    def _block_filler(self, plan: MergePlan) -> Callable[[str, int, int], int]:
-        scratch = threading.local()
-
-        def fill_block(name: str, first: int, last: int) -> int:
-            if not hasattr(scratch, "combiner"):
-                scratch.combiner = Combiner(plan)
-            fill(self._parameters[name], scratch.combiner, name, first, last)
-            return last - first
-
-        return fill_block
+    def _fill(self, combiner: Combiner, name: str, first: int, last: int) -> int:
+        fill(self._parameters[name], combiner, name, first, last)
+        return last - first
 
     def _move(self, name: str, move: Move) -> int:
         part, coefficients = move

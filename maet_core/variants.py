@@ -71,14 +71,9 @@ class Variants:
         new = {id(old): self._made.get(wanted[id(old)]) if wanted[id(old)] else old for old in own}
         missing = [old for old in own if new[id(old)] is None]
         self._make_room(sum(old.nbytes for old in missing))
-        scratch = threading.local()
-
-        def compute(old: torch.nn.Parameter) -> torch.nn.Parameter:
-            if not hasattr(scratch, "combiner"):
-                scratch.combiner = Combiner(plan)
-            return self._computed(scratch.combiner, old)
-
-        for old, made in zip(missing, each(missing, compute, "merging", progress), strict=True):
+        combiner = Combiner(plan)
+        computed = each(missing, lambda old: self._computed(combiner, old), "merging", progress)
+        for old, made in zip(missing, computed, strict=True):
             new[id(old)] = self._made[wanted[id(old)]] = made
         return _copy_with(self.base_model, new)
 
