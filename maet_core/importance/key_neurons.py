@@ -48,9 +48,10 @@ class KeyNeurons:
 
     def rank(self, progress: Progress | None = None, halted: Halted | None = None) -> Ranking:
         """Finds the thresholds, once."""
-        with self._lock:
-            if self._ranking is None:
-                self.settle(_rankings(self.scores, [self.k1], self.scope, progress, halted)[0])
+        if self._ranking is None:
+            with self._lock:
+                if self._ranking is None:
+                    self.settle(_rankings(self.scores, [self.k1], self.scope, progress, halted)[0])
         return self._ranking
 
     def settle(self, ranking: Ranking) -> None:

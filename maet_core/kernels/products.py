@@ -68,8 +68,8 @@ def gram_bf16(addresses, size, abilities, limits, masks, languages, gram, wanted
                 _add_beside(gram, a, b, group, sums, k == 0)
         for i in range(abilities.shape[0]):
             if wanted[i] > 0:
-                base, weights = pairs_at(addresses[0], start, stop - start), abilities[i, 0]
-                weights = pairs_at(addresses[weights], start, stop - start)
+                base = pairs_at(addresses[0], start, stop - start)
+                weights = pairs_at(addresses[abilities[i, 0]], start, stop - start)
                 above, equal, _ = above_and_equal(base, weights, wanted[i])
                 counts[i, 0] += above
                 counts[i, 1] += equal

@@ -22,7 +22,7 @@ class Guess:
     bits: np.uint32
     share: float
     failed: bool = False  # what was seen can't be counted, for instance because it is not finite
-    _looks: dict[str, bracket.Look] = field(default_factory=dict)
+    _seen: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
 
     @cached_property
     def _with_equals(self) -> frozenset[str]:
@@ -36,21 +36,26 @@ class Guess:
 
     def saw(self, name: str, above: int, equal: int) -> None:
         """Of the next `Values.step` values under a name, so many lie above the threshold, and so many equal it."""
-        look = self._looks.get(name) or bracket.Look(0, [])
-        self._looks[name] = bracket.Look(look.above + int(above), [*look.between, int(equal)])
+        aboves, equals = self._seen.setdefault(name, ([], []))
+        aboves.append(int(above))
+        equals.append(int(equal))
 
     def look(self, name: str) -> None:
         """Reads what lies under a name, if nothing of it has been seen."""
-        if name not in self._looks:
-            self._looks[name] = bracket.look(self.values, name, self.bits, self.bits)
+        if name not in self._seen:
+            found = bracket.look(self.values, name, self.bits, self.bits)
+            self._seen[name] = [found.above], found.between
 
     def settled(self) -> tuple[dict[str, Cut], dict[str, int]] | None:
         """The cuts, and how many they leave under each name; None if it was another threshold. For when all has been seen."""
-        return None if self.failed else bracket.cuts_at(self.values, self.count, self.bits, self._looks)
+        if self.failed:
+            return None
+        looks = {name: bracket.Look(sum(aboves), equals) for name, (aboves, equals) in self._seen.items()}
+        return bracket.cuts_at(self.values, self.count, self.bits, looks)
 
     def right(self, name: str, cut: Cut) -> bool:
         """Whether `limit` told which values are chosen."""
-        if not any(self._looks[name].between):
+        if not any(self._seen[name][1]):
             return True
         return cut.tie_stop == (self.values.sizes[name] if name in self._with_equals else 0)
 
