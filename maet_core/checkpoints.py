@@ -19,6 +19,7 @@ from maet_core.anatomy import Anatomy, read_anatomy
 from maet_core.errors import CheckpointError
 from maet_core.remembered import stamps
 from maet_core.safetensors_file import SafetensorsFile, TensorInfo, read_header
+from maet_core.scratch import Memory
 
 INDEX_FILE = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -121,9 +122,9 @@ class Checkpoint:
         """As `SafetensorsFile.read`."""
         return self._files[self.tensors[name].file].read(name, start, stop)
 
-    def values(self, name: str, start: int, stop: int, scratch: np.ndarray | None = None) -> np.ndarray:
+    def values(self, name: str, start: int, stop: int, memory: Memory | None = None) -> np.ndarray:
         """As `SafetensorsFile.values`."""
-        return self._files[self.tensors[name].file].values(name, start, stop, scratch)
+        return self._files[self.tensors[name].file].values(name, start, stop, memory)
 
     def sample(self, name: str, run: int, every: int) -> np.ndarray | None:
         """As `SafetensorsFile.sample`."""

@@ -18,7 +18,7 @@ from maet_core import dtypes, identity
 from maet_core.errors import CheckpointError
 from maet_core.lazy import torch
 from maet_core.progress import each
-from maet_core.scratch import staggered
+from maet_core.scratch import Memory, staggered
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,17 @@ class SafetensorsFile:
         values = dtypes.as_torch(found.copy() if self.in_memory else found, info.code)
         return values.reshape(info.shape) if whole else values
 
-    def values(self, name: str, start: int, stop: int, scratch: np.ndarray | None = None) -> np.ndarray:
+    def values(self, name: str, start: int, stop: int, memory: Memory | None = None) -> np.ndarray:
         """Elements `start` to `stop` of a tensor, flat, as numpy holds the dtype (bf16: its bits).
 
-        `scratch` (uint8, large enough) holds the result where a loop reads many ranges. Of a file that is held the result is the memory
-        itself, and not to be written to.
+        The result lies in `memory`, which is asked for when there is something to read; without it in fresh memory. Of a file that is
+        held it is the file's own, and not to be written to.
         """
         if name in self._held:
             return self._held[name][start:stop]
         info = self.tensors[name]
         size, offset = (stop - start) * info.itemsize, start * info.itemsize
-        buffer = np.empty(size, np.uint8) if scratch is None else scratch[:size]
+        buffer = np.empty(size, np.uint8) if memory is None else memory(size)
         if size:
             self._fill(memoryview(buffer), info.start + offset)
         if size and self.digests is not None:
@@ -118,7 +118,7 @@ class SafetensorsFile:
 
         def whole(pair: tuple[TensorInfo, np.ndarray]) -> np.ndarray:
             info, there = pair
-            return self.values(info.name, 0, info.numel, there)
+            return self.values(info.name, 0, info.numel, lambda size: there)
 
         read = each(list(zip(missing, memory, strict=True)), whole, "reading")
         self._held |= {info.name: values for info, values in zip(missing, read, strict=True)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -26,6 +27,10 @@ def staggered(sizes: Sequence[int], place: int) -> list[np.ndarray]:
     return [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
 
 
+Memory = Callable[[int], np.ndarray]
+"""memory(size): where so many bytes can be read to, uint8 of shape [size]."""
+
+
 class Scratch(threading.local):
     """Some arrays of each thread, of which what they hold is over with the next use: fresh memory costs more than to read into it."""
 
@@ -41,3 +46,7 @@ class Scratch(threading.local):
             (kept,) = staggered([size], place)
             self._kept[place] = kept
         return kept[:size]
+
+    def at(self, place: int) -> Memory:
+        """`bytes` for who knows the size."""
+        return partial(self.bytes, place)

@@ -108,12 +108,11 @@ def _gram_of_bits(
     step = next((guess.values.step for guess in guesses.values()), _RANGE)
     for start in range(0, numel, step):
         stop = min(start + step, numel)
-        size = 2 * (stop - start)
         read = {
-            part: part.stored(name, start, stop, single, _scratch.bytes(number, size))[0]
+            part: part.stored(name, start, stop, single, _scratch.at(number))[0]
             for number, part in enumerate(dict.fromkeys(part for _, part in parts), start=1)
         }
-        stored = [base.values(name, start, stop, _scratch.bytes(0, size)), *(read[part] for _, part in parts)]
+        stored = [base.values(name, start, stop, _scratch.at(0)), *(read[part] for _, part in parts)]
         addresses = np.array([values.ctypes.data for values in stored], np.uint64)
         rules, limits, masks = _rules(abilities, name, start, stop, guesses)
         for key, rule, limit in zip(abilities, rules, limits, strict=True):

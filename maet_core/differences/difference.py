@@ -11,11 +11,10 @@ from maet_core import kernels
 from maet_core.checkpoints import Checkpoint
 from maet_core.errors import CheckpointError
 from maet_core.safetensors_file import SafetensorsFile
-from maet_core.scratch import Scratch
+from maet_core.scratch import Memory, Scratch
 
 # Neighbours in a sample: a cache line where memory is looked at, more where each look is a read.
 _RUN, _LONG_RUN = 32, 1 << 12
-_LARGEST_ITEM = 8  # bytes
 
 # for the base (0) and the trained model (1), as long as a method here works
 _scratch = Scratch()
@@ -60,19 +59,18 @@ class Difference(ABC):
 
     @abstractmethod
     def stored(
-        self, name: str, start: int, stop: int, precision: np.dtype, scratch: np.ndarray | None = None
+        self, name: str, start: int, stop: int, precision: np.dtype, memory: Memory | None = None
     ) -> tuple[np.ndarray, bool]:
         """Elements `start` to `stop`, flat, as stored (bf16: as bits), and what `holds_difference` says.
 
-        Values that must be computed (low-rank updates) are, in `precision`; what is read may lie in `scratch` (see
+        Values that must be computed (low-rank updates) are, in `precision`; what is read may lie in `memory` (see
         `SafetensorsFile.values`).
         """
 
     def values(self, name: str, start: int, stop: int, base_values: np.ndarray) -> np.ndarray:
         """Elements `start` to `stop` of the flattened difference, in the dtype (float32 or float64) of `base_values`, which holds
         the base's values of that range. Raises CheckpointError for a NaN or an infinity."""
-        scratch = _scratch.bytes(1, _LARGEST_ITEM * (stop - start))
-        stored, is_difference = self.stored(name, start, stop, base_values.dtype, scratch)
+        stored, is_difference = self.stored(name, start, stop, base_values.dtype, _scratch.at(1))
         if stored.dtype == np.uint16 and base_values.dtype == np.float32 and not is_difference:
             changes = np.empty_like(base_values)
             if kernels.minus_base_bf16(stored, base_values, changes):
@@ -85,10 +83,10 @@ class Difference(ABC):
     def difference(self, name: str, start: int, stop: int) -> np.ndarray:
         """Elements `start` to `stop` of the flattened difference, float32 (float64 where an input is)."""
         precision = widest(self.base.tensors[name].code, self.code(name))
-        stored = self.base.values(name, start, stop, _scratch.bytes(0, _LARGEST_ITEM * (stop - start)))
+        stored = self.base.values(name, start, stop, _scratch.at(0))
         if stored.dtype == np.uint16 and self.holds_bf16_weights(name):
             changes = np.empty(stored.size, np.float32)
-            trained = self.stored(name, start, stop, precision, _scratch.bytes(1, 2 * stored.size))[0]
+            trained = self.stored(name, start, stop, precision, _scratch.at(1))[0]
             if kernels.change_bf16(stored, trained, changes):
                 return changes
         base = widened(stored, self.base.source, name, start, precision)
@@ -102,9 +100,8 @@ class Difference(ABC):
         if not self.touches(name):
             return kernels.above_and_inside(np.zeros(stop - start, np.uint32), low, high, inside)
         if (stop - start) % 2 == 0 and self.base.tensors[name].code == "BF16" and self.holds_bf16_weights(name):
-            scratch = _scratch.bytes(0, 2 * (stop - start)), _scratch.bytes(1, 2 * (stop - start))
-            trained = self.stored(name, start, stop, np.dtype(np.float32), scratch[1])[0]
-            pair = self.base.values(name, start, stop, scratch[0]), trained
+            trained = self.stored(name, start, stop, np.dtype(np.float32), _scratch.at(1))[0]
+            pair = self.base.values(name, start, stop, _scratch.at(0)), trained
             addresses = np.array([values.ctypes.data for values in pair], np.uint64)
             above, found, finite = kernels.changes_near(addresses, stop - start, low, high, inside)
             if finite:

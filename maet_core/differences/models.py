@@ -13,6 +13,7 @@ from maet_core.differences.difference import Difference
 from maet_core.dtypes import as_numpy
 from maet_core.errors import CheckpointError
 from maet_core.safetensors_file import SafetensorsFile
+from maet_core.scratch import Memory
 
 
 class CheckpointDifference(Difference):
@@ -44,9 +45,9 @@ class CheckpointDifference(Difference):
         return False
 
     def stored(
-        self, name: str, start: int, stop: int, precision: np.dtype, scratch: np.ndarray | None = None
+        self, name: str, start: int, stop: int, precision: np.dtype, memory: Memory | None = None
     ) -> tuple[np.ndarray, bool]:
-        return self.trained.values(self.names[name], start, stop, scratch), False
+        return self.trained.values(self.names[name], start, stop, memory), False
 
     def _stored_sample(self, name: str, run: int, every: int) -> tuple[np.ndarray, np.ndarray] | None:
         if not self.holds_bf16_weights(name):
@@ -79,7 +80,7 @@ class AdapterDifference(Difference):
         return not self.adapter.replaces(name)
 
     def stored(
-        self, name: str, start: int, stop: int, precision: np.dtype, scratch: np.ndarray | None = None
+        self, name: str, start: int, stop: int, precision: np.dtype, memory: Memory | None = None
     ) -> tuple[np.ndarray, bool]:
         replacement = self.adapter.replacement(name)
         if replacement is not None:

@@ -95,10 +95,10 @@ class Inputs:
         return Held(target, is_difference, bool(finite), on_card)
 
     def _values(self, part: Part, name: str, start: int, stop: int, staging: torch.Tensor | None) -> np.ndarray:
-        scratch = None if staging is None else staging.numpy()
+        memory = None if staging is None else lambda size: staging.numpy()[:size]
         if part is None:
-            return self.sources.base.values(name, start, stop, scratch)
-        return part.stored(name, start, stop, np.dtype(np.float32), scratch)[0]
+            return self.sources.base.values(name, start, stop, memory)
+        return part.stored(name, start, stop, np.dtype(np.float32), memory)[0]
 
     def _staging(self, device: torch.device) -> torch.Tensor:
         if not hasattr(self._local, "staging"):

@@ -24,13 +24,12 @@ LARGE_STEP = 32 * CHUNK_ELEMENTS
 # And of what is read for a single loop over bf16 weights.
 _READ_STEP = 2 * CHUNK_ELEMENTS
 _SINGLE = np.dtype(np.float32)
-_LARGEST_ITEM = 8  # bytes
 # places in scratch memory beside those of what is read: the base's (0), an addend's (from 1)
 _BASE, _WEIGHTS, _TOTAL = -1, -2, -3
 
 
 class Combiner:
-    """The merge on chunks, with scratch memory.
+    """The merge on chunks, for several threads, each with scratch memory of its own.
 
     Sums in float32 run in compiled kernels, all-bf16 ones in a single one; float64 goes through torch. The order of additions is
     the same, and so is the result. `on_device.OnDevice` does this on an accelerator.
@@ -53,7 +52,7 @@ class Combiner:
         """
         base = self.plan.sources.base
         name = base.tied_copies.get(name, name)
-        stored = base.values(name, start, stop, self._scratch.bytes(0, _LARGEST_ITEM * (stop - start)))
+        stored = base.values(name, start, stop, self._scratch.at(0))
         if not base.tensors[name].mergeable:
             return _put(stored, out), 0
         addends, all_bf16, single = self._of_tensor(name)
@@ -104,8 +103,8 @@ class Combiner:
         read: dict[Difference, np.ndarray] = {}  # a model may be in two roles
         for addend in addends:
             if addend.difference not in read:
-                scratch = self._scratch.bytes(len(read) + 1, 2 * size)
-                read[addend.difference] = addend.difference.stored(name, start, stop, _SINGLE, scratch)[0]
+                memory = self._scratch.at(len(read) + 1)
+                read[addend.difference] = addend.difference.stored(name, start, stop, _SINGLE, memory)[0]
         weights = [read[addend.difference] for addend in addends]
         if out is None:
             out = self._scratch.bytes(_TOTAL, 2 * size).view(np.uint16)
@@ -171,8 +170,7 @@ class Combiner:
         total.fill(0)
         masks: dict[KeyNeurons, np.ndarray] = {}  # both differences of an ability have the same
         for addend, coefficient in zip(addends, _coefficients(addends), strict=True):
-            scratch = self._scratch.bytes(1, _LARGEST_ITEM * size)
-            values, is_difference = addend.difference.stored(name, start, stop, _SINGLE, scratch)
+            values, is_difference = addend.difference.stored(name, start, stop, _SINGLE, self._scratch.at(1))
             widened(values, addend.difference.source, name, start, _SINGLE, weights)
             keys = addend.key_neurons
             if keys is not None and keys not in masks:

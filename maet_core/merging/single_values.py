@@ -25,7 +25,7 @@ _NO_RANKS = np.empty((0, 0), np.int32)
 
 
 class SingleValues:
-    """The merge on chunks, with scratch memory and what is known of some tensors."""
+    """The merge on chunks, with scratch memory of each thread and what is known of some tensors."""
 
     def __init__(self, plan: MergePlan):
         self.plan, self._scratch = plan, Scratch()
@@ -110,7 +110,7 @@ class SingleValues:
         """The bits of a model's weights, or the task vector in float32."""
         plain = vector.as_difference
         if plain is not None and plain.holds_bf16_weights(name):
-            return plain.stored(name, start, stop, _SINGLE, self._scratch.bytes(place, 2 * (stop - start)))[0], True
+            return plain.stored(name, start, stop, _SINGLE, self._scratch.at(place))[0], True
         base = widened(stored, self.plan.sources.base.source, name, start, _SINGLE)
         return vector.weights.values(name, start, stop, base), False
 

@@ -22,6 +22,7 @@ from maet_core.lazy import torch
 from maet_core.progress import Halted, Progress, tell
 from maet_core.safetensors_file import SafetensorsFile
 from maet_core.safetensors_writer import SafetensorsWriter
+from maet_core.scratch import Memory
 from maet_core.weights.ability import AbilityWeights
 
 FORMAT = "maet-pack/1"
@@ -134,10 +135,10 @@ class PackDifference(Difference):
         return True
 
     def stored(
-        self, name: str, start: int, stop: int, precision: np.dtype, scratch: np.ndarray | None = None
+        self, name: str, start: int, stop: int, precision: np.dtype, memory: Memory | None = None
     ) -> tuple[np.ndarray, bool]:
         if self._forms[name] == "dense":
-            return self._file.values(name + _SEPARATOR + "dense", start, stop, scratch), True
+            return self._file.values(name + _SEPARATOR + "dense", start, stop, memory), True
         return self._tensor(name)[start:stop], True
 
     def _expand(self, name: str) -> np.ndarray:
