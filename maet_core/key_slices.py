@@ -15,7 +15,7 @@ from maet_core.importance.key_neurons import KeyNeurons
 from maet_core.importance.scores import unit_axis
 from maet_core.merging.combine import rounded
 from maet_core.merging.plan import Sum
-from maet_core.scratch import PAGE_BYTES, STAGGER_BYTES
+from maet_core.scratch import staggered_rows
 from maet_core.sources import Rows, Sources
 
 # With more of a tensor's values than this key, a pass over all of them costs no more.
@@ -118,7 +118,7 @@ def key_slice(sources: Sources, name: str, keys: KeyNeurons, rows: Rows) -> KeyS
     places = KeyPlaces.of_units(keys, name)
     parts = {part for part, _ in rows.all}
     plain = info.code == "BF16" and all(part.holds_bf16_weights(name) for part in parts)
-    values = _staggered(1 + len(rows.all), parameters_of(keys, name), np.dtype(np.uint16 if plain else np.float32))
+    values = staggered_rows(1 + len(rows.all), parameters_of(keys, name), np.dtype(np.uint16 if plain else np.float32))
     positions, done = [], 0
     for start in range(0, info.numel, kernels.CHUNK_ELEMENTS):
         stop = min(start + kernels.CHUNK_ELEMENTS, info.numel)
@@ -142,9 +142,3 @@ def key_slice(sources: Sources, name: str, keys: KeyNeurons, rows: Rows) -> KeyS
 def parameters_of(keys: KeyNeurons, name: str) -> int:
     """How many parameters of a tensor belong to key neurons."""
     return keys.counts.get(name, 0) * keys.scores.base.tensors[name].numel // max(1, prod(keys.scores.shapes[name]))
-
-
-def _staggered(rows: int, size: int, dtype: np.dtype) -> np.ndarray:
-    """Fresh memory for rows that a loop goes through side by side; see `STAGGER_BYTES`."""
-    apart = (-(-size * dtype.itemsize // PAGE_BYTES) * PAGE_BYTES + STAGGER_BYTES) // dtype.itemsize
-    return np.empty(rows * apart, dtype).reshape(rows, apart)[:, :size]

@@ -9,10 +9,10 @@ from itertools import accumulate
 
 import numpy as np
 
-PAGE_BYTES = 4096
+_PAGE_BYTES = 4096
 # Loops that go through the same place of several arrays at once are half as fast when all of these lie equally far behind the start
 # of a page of memory: they meet in the same few lines of the first-level cache. A multiple of the line's size, odd in the page.
-STAGGER_BYTES = 9 * 64
+_STAGGER_BYTES = 9 * 64
 # More than this in one piece is not kept.
 _LARGEST = 1 << 23
 
@@ -20,11 +20,17 @@ _LARGEST = 1 << 23
 def staggered(sizes: Sequence[int], place: int) -> list[np.ndarray]:
     """Fresh memory, uint8 of these sizes, for arrays of which a loop goes through one beside those that have other places. It is one piece:
     numpy asks the system for large pages where there is enough of it."""
-    apart = [-(-size // PAGE_BYTES) * PAGE_BYTES for size in sizes]
-    memory = np.empty(sum(apart) + PAGE_BYTES, np.uint8)
-    first = (place * STAGGER_BYTES - memory.ctypes.data) % PAGE_BYTES
+    apart = [-(-size // _PAGE_BYTES) * _PAGE_BYTES for size in sizes]
+    memory = np.empty(sum(apart) + _PAGE_BYTES, np.uint8)
+    first = (place * _STAGGER_BYTES - memory.ctypes.data) % _PAGE_BYTES
     starts = [first + before for before in accumulate(apart, initial=0)]
     return [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+
+
+def staggered_rows(rows: int, size: int, dtype: np.dtype) -> np.ndarray:
+    """The same as a matrix [rows, size], whose rows are the arrays; two neighbours never have the same place."""
+    apart = (-(-size * dtype.itemsize // _PAGE_BYTES) * _PAGE_BYTES + _STAGGER_BYTES) // dtype.itemsize
+    return np.empty(rows * apart, dtype).reshape(rows, apart)[:, :size]
 
 
 Memory = Callable[[int], np.ndarray]
