@@ -35,7 +35,7 @@ def test_the_first_model_of_a_server_can_be_stopped_while_it_opens(slow_studio, 
 
 
 def test_stop_ends_the_work_and_go_on_takes_it_up(slow_studio, page):
-    page.goto(f"{slow_studio.url}/{LOSSES.format(60)}")
+    page.goto(f"{slow_studio.url}/{LOSSES.format(200)}")
     expect(page.get_by_text(re.compile("aking the loss"))).to_be_visible(timeout=4 * PATIENCE_MS)
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text(re.compile("^Stopped: Taking the loss"))).to_be_visible()
