@@ -46,7 +46,7 @@ def one(chosen, rows, how, button, veil: bool) -> None:
     # answers of their own, or a look at the other mode would tell whose they are
     said = answers.panel("compare-blind" if veil else "compare", chosen, question, how, ask=ask, veiled=hidden)
     if ask:
-        st.rerun()
+        state.draw_again()
     if veil:
         blind.ballot(chosen, rows, how, said)
         blind.show_tally()

@@ -120,7 +120,7 @@ def filling(name: str) -> None:
     search = Search.load(resources.workspace().resolve(f"results/{name}"))
     st.caption(f"{len(search.points)} settings so far; more appear as they come.")
     if search.head["finished"]:
-        st.rerun()
+        state.draw_again()
     draw_search(name)
 
 

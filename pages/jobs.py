@@ -89,7 +89,7 @@ def live(job: str) -> None:
 def watch(before: list[tuple[str, str, int]]) -> None:
     """Draws the page again when a job has begun, ended, moved up, or come."""
     if signature(jobs.listed(workspace())) != before:
-        st.rerun()
+        state.draw_again()
 
 
 def signature(found: list[Status]) -> list[tuple[str, str, int]]:

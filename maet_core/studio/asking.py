@@ -126,7 +126,7 @@ def _watch(job: str) -> None:
     filled = found.state.done // 1000 if found.job.kind == "evaluate" else min(found.state.done, 1)
     if found.name in jobs.ENDED or filled != st.session_state.get(_SEEN, 0):
         st.session_state[_SEEN] = filled
-        st.rerun()
+        state.draw_again()
     st.progress(found.share, background.where(found))
 
 

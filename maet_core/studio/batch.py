@@ -50,7 +50,7 @@ def batch(key: str, slots: list[Slot], questions: list[Question], decoding: Deco
             if work.take((question.id, question.prompt, answer.label), answer):
                 _draw(head, table, slots, asked, work, True)
     work.running = False
-    st.rerun()
+    state.draw_again()
 
 
 def _records(slots: list[Slot], asked: list[Question], decoding: Decoding, work: filling.Filling) -> list[dict]:

@@ -62,5 +62,5 @@ def _made(found: Status) -> str:
 def _watch(job: str) -> None:
     found = jobs.status(resources.workspace().path, job)
     if found.name in jobs.ENDED:
-        st.rerun()
+        state.draw_again()
     st.progress(found.share, f"{found.job.title}: {background.where(found)}")

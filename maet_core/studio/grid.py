@@ -54,7 +54,7 @@ def section(recipe: Recipe, question: Question | None) -> None:
         place = st.empty()
     _fill(plain, field, cells, work, question, lambda: _redraw(bar, place, gammas, etas, work, question))
     work.running = False
-    st.rerun()
+    state.draw_again()
 
 
 def _fill(plain: Recipe, field: str, cells: list, work: filling.Filling, question: Question, redraw) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import streamlit as st
 
@@ -111,12 +111,21 @@ def set_view(key: str, value: Any) -> None:
 
 
 def acted() -> None:
-    """Every callback of a widget calls this, or changes the state, which does: this run was caused by an entry.
+    """Every callback of a widget calls this, or changes the state, which does: the next run is not caused by a URL.
 
     An entry that follows another quickly comes with the URL of before both, for the browser has not heard of the new one
     yet. Without this it would look as if the person had gone back.
     """
     st.session_state[_ACTED] = True
+
+
+def draw_again() -> NoReturn:
+    """Runs the whole page once more, because something has ended or come.
+
+    Where a fragment asks on its own, the URL may be that of before an entry which has just been taken, for the same reason.
+    """
+    acted()
+    st.rerun()
 
 
 def moving(on: bool) -> None:

@@ -1,10 +1,12 @@
 """Jobs in real Chromium: a merge saved from Merge is on Jobs, and goes on when the app's server is killed."""
 
 import os
+import re
 import signal
+import time
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 from small_workspace import build_workspace
 from studio_server import serve
 
@@ -40,6 +42,73 @@ def test_a_job_outlives_the_server(open_page, tmp_path, own_cache):
         expect(page.get_by_role("heading", name="Ended")).to_be_visible()  # the page notices by itself
         expect(page.locator(".st-key-jobs-ended-1")).to_contain_text("done")
         expect(page.get_by_role("heading", name="Running and waiting")).to_have_count(0)
+
+
+def test_a_click_outlives_the_end_of_a_job(open_page, tmp_path, own_cache):
+    """A page that draws itself again speaks for the URL of before the click, until the browser has heard of the new one."""
+    workspace = build_workspace(tmp_path / "workspace")
+    jobs.submit(workspace, ["sh", "-c", "true"], output="models/first")
+    going = jobs.submit(workspace, ["sh", "-c", "while [ ! -e go ]; do sleep 0.05; done"], output="models/second")
+    page = open_page()
+    line = SlowLine(page)
+    with serve(workspace, tmp_path / "server.log") as studio:
+        studio.open(page, "jobs")
+        row = page.locator(".st-key-jobs-ended-1")
+        expect(row).to_contain_text("failed")  # it has made nothing
+        expect(page.locator(".st-key-jobs-active-2")).to_contain_text("worked")
+        line.hold()
+        row.get_by_role("button", name="Details").click()
+        line.wait_for_words(page, 1)
+        (workspace / "go").touch()
+        jobs.wait(workspace, going.job.id, PATIENCE_SECONDS)
+        line.wait_for_words(page, 2)  # the page asks by itself, once a second
+        line.let_go()
+        expect(page.locator(".st-key-jobs-ended-2")).to_be_visible()
+        expect(page).to_have_url(re.compile("job="))
+        expect(row.get_by_role("button", name="Close")).to_be_visible()
+        expect(row).to_contain_text("exit status")
+
+
+class SlowLine:
+    """The browser's line to the server, on which what the server says can be held back."""
+
+    def __init__(self, page: Page):
+        self._held: list = []
+        self._holding = False
+        self._asked = 0
+        page.route_web_socket(re.compile("_stcore/stream"), self._connect)
+
+    def _connect(self, browser: WebSocketRoute) -> None:
+        server = browser.connect_to_server()
+
+        def from_browser(message) -> None:
+            self._asked += 1
+            server.send(message)
+
+        def from_server(message) -> None:
+            if self._holding:
+                self._held.append((browser, message))
+            else:
+                browser.send(message)
+
+        browser.on_message(from_browser)
+        server.on_message(from_server)
+
+    def hold(self) -> None:
+        self._holding = True
+
+    def let_go(self) -> None:
+        self._holding = False
+        for browser, message in self._held:
+            browser.send(message)
+        self._held.clear()
+
+    def wait_for_words(self, page: Page, more: int) -> None:
+        """Until the browser has said so many things more."""
+        until, patience = self._asked + more, time.monotonic() + PATIENCE_SECONDS
+        while self._asked < until:
+            assert time.monotonic() < patience, "the browser says nothing"
+            page.wait_for_timeout(50)
 
 
 def test_cancel_details_resume_and_remove(open_page, tmp_path, own_cache):
