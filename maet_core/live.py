@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 
 from maet_core.dtypes import as_numpy, as_torch, code_of
@@ -158,7 +159,10 @@ class LiveModel:
         return Changed(len(stale), moved, time.monotonic() - started)
 
     def _fill(self, combiner: Combiner, name: str, first: int, last: int) -> int:
-        fill(self._parameters[name], combiner, name, first, last)
+        if name in self._arrays:
+            _fill_array(self._arrays[name], code_of(self._parameters[name].dtype), combiner, name, first, last)
+        else:
+            fill(self._parameters[name], combiner, name, first, last)
         return last - first
 
     def _move(self, name: str, move: Move) -> int:
@@ -194,13 +198,20 @@ def fill(values: torch.Tensor, combiner: Combiner, name: str, first: int = 0, la
     """Writes the merged tensor `name`, or its elements `first` to `last`, over `values`, which has its shape and any dtype."""
     flat = values.view(-1)
     code, last = code_of(flat.dtype), flat.numel() if last is None else last
-    here = as_numpy(flat) if flat.device.type == "cpu" else None
-    step = combiner.step(name) if here is not None and code == "BF16" else CHUNK_ELEMENTS
+    if flat.device.type == "cpu":
+        _fill_array(as_numpy(flat), code, combiner, name, first, last)
+        return
+    for start in range(first, last, CHUNK_ELEMENTS):
+        stop = min(start + CHUNK_ELEMENTS, last)
+        merged, _ = combiner.chunk(name, start, stop, code, count=False)
+        flat[start:stop] = as_torch(merged, code)
+
+
+def _fill_array(here: np.ndarray, code: str, combiner: Combiner, name: str, first: int, last: int) -> None:
+    step = combiner.step(name) if code == "BF16" else CHUNK_ELEMENTS
     for start in range(first, last, step):
         stop = min(start + step, last)
-        merged, _ = combiner.chunk(name, start, stop, code, None if here is None else here[start:stop], count=False)
-        if here is None:
-            flat[start:stop] = as_torch(merged, code)
+        combiner.chunk(name, start, stop, code, here[start:stop], count=False)
 
 
 def _key_neurons(sources: Sources) -> dict[str, object]:

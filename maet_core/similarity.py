@@ -113,7 +113,7 @@ def _gram_of_bits(
             for number, part in enumerate(dict.fromkeys(part for _, part in parts), start=1)
         }
         stored = [base.values(name, start, stop, _scratch.at(0)), *(read[part] for _, part in parts)]
-        addresses = np.array([values.ctypes.data for values in stored], np.uint64)
+        addresses = kernels.addresses_of(stored)
         rules, limits, masks = _rules(abilities, name, start, stop, guesses)
         for key, rule, limit in zip(abilities, rules, limits, strict=True):
             if rule != _ABOVE_LIMIT or limit < _LEAST_LIMIT:

@@ -102,7 +102,7 @@ class Difference(ABC):
         if (stop - start) % 2 == 0 and self.base.tensors[name].code == "BF16" and self.holds_bf16_weights(name):
             trained = self.stored(name, start, stop, np.dtype(np.float32), _scratch.at(1))[0]
             pair = self.base.values(name, start, stop, _scratch.at(0)), trained
-            addresses = np.array([values.ctypes.data for values in pair], np.uint64)
+            addresses = kernels.addresses_of(pair)
             above, found, finite = kernels.changes_near(addresses, stop - start, low, high, inside)
             if finite:
                 return above, found

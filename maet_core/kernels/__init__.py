@@ -8,6 +8,7 @@ from maet_core.kernels.bf16 import (
     narrow_bf16,
     widen_bf16,
 )
+from maet_core.kernels.bits import addresses_of
 from maet_core.kernels.changes import change_bf16, changes_near, minus_base_bf16
 from maet_core.kernels.kept import merge_kept
 from maet_core.kernels.places import merge_columns_bf16, merge_positions_bf16, merge_rows_bf16
@@ -40,6 +41,7 @@ __all__ = [
     "add_difference_masked",
     "add_weights",
     "add_weights_masked",
+    "addresses_of",
     "all_finite",
     "change_bf16",
     "changes_near",

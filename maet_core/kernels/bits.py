@@ -113,6 +113,11 @@ def summed(typing_context, pair, first, second):
     return types.uint32(types.uint32, types.float32, types.float32), generate
 
 
+def addresses_of(arrays):
+    """Where numpy arrays begin, as the loops take it: uint64 of shape [number of arrays]. The arrays must outlive its use."""
+    return np.array([values.__array_interface__["data"][0] for values in arrays], np.uint64)
+
+
 @intrinsic
 def pointer(typing_context, address, like):
     """What begins at an address: values of the type of `like`."""

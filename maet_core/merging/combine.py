@@ -40,6 +40,7 @@ class Combiner:
         self._scratch = Scratch()
         self._single_values = SingleValues(plan)
         self._of_tensor = lru_cache(maxsize=4)(self._look_up)
+        self._in_memory = all(file.in_memory for file in plan.sources.files)
 
     def chunk(
         self, name: str, start: int, stop: int, code: str, out: np.ndarray | None = None, count: bool = True
@@ -75,7 +76,7 @@ class Combiner:
         if not all_bf16:
             return CHUNK_ELEMENTS
         plain = not any(addend.key_neurons for addend in addends)
-        return LARGE_STEP if plain and all(file.in_memory for file in self.plan.sources.files) else _READ_STEP
+        return LARGE_STEP if plain and self._in_memory else _READ_STEP
 
     def _look_up(self, name: str) -> tuple[list[Addend] | list[WeightedVector], bool, bool]:
         """What a tensor is made of; whether all of it is bf16 weights; whether it is added up in float32."""
@@ -112,13 +113,13 @@ class Combiner:
         if limited is not None:
             terms, limits = limited
             held = [stored, *(stored if term is None else read[term.difference] for term in terms)]
-            addresses = np.array([values.ctypes.data for values in held], np.uint64)
+            addresses = kernels.addresses_of(held)
             coefficients = in_float32([0.0 if term is None else term.coefficient for term in terms])
             fits = kernels.merge_limited_bf16(addresses, coefficients, limits, out)
         else:
             masks = self._masks(addends, read, name, start, stop, stored)
             rows = list(masks)
-            addresses = np.array([values.ctypes.data for values in (stored, *weights)], np.uint64)
+            addresses = kernels.addresses_of([stored, *weights])
             mask_of = np.array(
                 [rows.index(addend.key_neurons) if addend.key_neurons else -1 for addend in addends], np.int64
             )
