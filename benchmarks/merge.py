@@ -80,9 +80,13 @@ def measure(command: str, folder: Path) -> Run:
     """Runs a shell command in `folder`; its output is thrown away unless it fails."""
     shutil.rmtree(folder / "out", ignore_errors=True)
     (folder / "copy").unlink(missing_ok=True)
+    # as for people: Python keeps what it has compiled
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=folder, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], cwd=folder, stdout=output, stderr=output, env=environment
+        )
         peaks = [0, 0]
         sampler = threading.Thread(target=_sample, args=(process.pid, peaks))
         sampler.start()
