@@ -24,6 +24,7 @@ from maet_core.progress import Halted, Progress
 from maet_core.ranked_in_passing import rank_and_measure
 from maet_core.recipe import Recipe, TensorRule
 from maet_core.remembered import recall, remember
+from maet_core.similarity import Products
 from maet_core.sources import Sources
 
 # Below this share of its parts' squares a sum has lost too many digits to cancellation; it is then computed from the weights.
@@ -59,35 +60,10 @@ class Selection:
         return frozenset(row.name for row in self.rows if row.selected)
 
 
-@dataclass(frozen=True)
-class _Products:
-    """Inner products within each of some tensors, float64 [tensors, differences, differences]. Order of these: the ability's one or two,
-    then the languages."""
-
-    names: tuple[str, ...]
-    grams: np.ndarray
-
-    def to_json(self) -> dict[str, Any]:
-        return {"names": self.names, "shape": self.grams.shape, "values": self.grams.ravel().tolist()}
-
-    @classmethod
-    def from_json(cls, found: dict[str, Any]) -> _Products:
-        return cls(tuple(found["names"]), np.array(found["values"], np.float64).reshape(found["shape"]))
-
-    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Of every tensor the inner product of two sums, each given by its coefficients."""
-        return np.einsum("i,nij,j->n", first, self.grams, second)
-
-    def scale(self, weights: np.ndarray) -> np.ndarray:
-        """What the square would be if nothing cancelled."""
-        lengths = np.sqrt(np.maximum(np.diagonal(self.grams, axis1=1, axis2=2), 0))
-        return (lengths @ np.abs(weights)) ** 2
-
-
 class Measured:
     """Inner products of all candidate tensors, by ability. Valid for every recipe that names the same models and key neurons."""
 
-    def __init__(self, sources: Sources, products: dict[str, _Products]):
+    def __init__(self, sources: Sources, products: dict[str, Products]):
         self.sources = sources
         self._products = products
         self._last: dict[str, tuple[object, Selection]] = {}  # γ is asked for most, and selects nothing else
@@ -159,7 +135,7 @@ def measure(sources: Sources, progress: Progress | None = None, halted: Halted |
     about = _about(sources)
     known = None if about is None else recall(_KIND, about)
     if known is not None:
-        return Measured(sources, {ability: _Products.from_json(found) for ability, found in known.items()})
+        return Measured(sources, {ability: Products.from_json(found) for ability, found in known.items()})
     copies = sources.base.tied_copies
     names = [name for name, info in sources.base.tensors.items() if info.mergeable and name not in copies]
     found = rank_and_measure(sources, names, progress, halted)
@@ -167,7 +143,7 @@ def measure(sources: Sources, progress: Progress | None = None, halted: Halted |
     for ability, weights in sources.abilities.items():
         grams = {name: grams[ability] for name, grams in zip(names, found, strict=True) if ability in grams}
         order = len(weights.parts) + len(sources.languages)
-        products[ability] = _Products(
+        products[ability] = Products(
             tuple(grams), np.stack(list(grams.values())) if grams else np.empty((0, order, order))
         )
     if about is not None:

@@ -161,7 +161,12 @@ def test_a_tensor_of_many_chunks_is_merged_as_one(tmp_path, monkeypatch):
     make_family(tmp_path, "llama", dtype="bfloat16", hidden_size=48, intermediate_size=80, vocab_size=111)
     recipe = recipe_of(abilities={"math": {"ability": "ability", "key_neurons": {"k1": 30.0, "granularity": "unit"}}})
     merge(recipe, tmp_path, tmp_path / "whole", device="cpu")
-    for constant in ("merging.combine.CHUNK_ELEMENTS", "merging.combine._READ_STEP", "kernels.CHUNK_ELEMENTS"):
+    for constant in (
+        "merging.combine.CHUNK_ELEMENTS",
+        "merging.combine._READ_STEP",
+        "kernels.CHUNK_ELEMENTS",
+        "kernels.RANGE_ELEMENTS",
+    ):
         monkeypatch.setattr(f"maet_core.{constant}", 97)
     monkeypatch.setattr("maet_core.merging.writer.BLOCK_ELEMENTS", 1009)
     merge(recipe, tmp_path, tmp_path / "chunks", device="cpu")

@@ -229,6 +229,7 @@ def test_any_range_can_be_computed_alone(kind, method, monkeypatch):
         for name, info in sources.base.tensors.items()
     }
     monkeypatch.setattr(kernels, "CHUNK_ELEMENTS", 61)  # thresholds from small pieces
+    monkeypatch.setattr(kernels, "RANGE_ELEMENTS", 244)
     again = plan_merge(Sources.open(sources.recipe, family.folder))
     for name, info in sources.base.tensors.items():
         start, stop = sorted(generator.integers(0, info.numel + 1, 2))
@@ -281,7 +282,12 @@ def test_threads_and_chunks_make_no_difference(tmp_path, monkeypatch, method):
     make_family(tmp_path, "llama", dtype="bfloat16", hidden_size=48, intermediate_size=80, vocab_size=111)
     recipe = recipe_of(method)
     merge(recipe, tmp_path, tmp_path / "whole", device="cpu")
-    for constant in ("merging.combine.CHUNK_ELEMENTS", "merging.combine._READ_STEP", "kernels.CHUNK_ELEMENTS"):
+    for constant in (
+        "merging.combine.CHUNK_ELEMENTS",
+        "merging.combine._READ_STEP",
+        "kernels.CHUNK_ELEMENTS",
+        "kernels.RANGE_ELEMENTS",
+    ):
         monkeypatch.setattr(f"maet_core.{constant}", 97)
     monkeypatch.setattr("maet_core.merging.single_values.METHOD_STEP", 50)
     monkeypatch.setattr("maet_core.merging.writer.BLOCK_ELEMENTS", 1009)

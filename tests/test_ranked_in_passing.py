@@ -24,6 +24,7 @@ def coarse(rng, size):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_guess_that_is_right_settles_what_a_ranking_finds(seed, share, monkeypatch):
     monkeypatch.setattr(kernels, "CHUNK_ELEMENTS", 50)
+    monkeypatch.setattr(kernels, "RANGE_ELEMENTS", 200)
     rng = np.random.default_rng(seed)
     groups = {name: coarse(rng, size) for name, size in (("a", 700), ("b", 10), ("c", 1), ("d", 4000), ("e", 333))}
     sizes, count = {name: group.size for name, group in groups.items()}, round(share * 5044)
@@ -100,7 +101,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_one_pass_finds_what_two_find(family, monkeypatch, wrong):
-    monkeypatch.setattr("maet_core.similarity._SMALL", 0)
+    monkeypatch.setattr("maet_core.similarity.bits._SMALL", 0)
     expected = measure(Sources.open(recipe_of(), family.folder))
     guesses = []
 
@@ -119,7 +120,7 @@ def test_one_pass_finds_what_two_find(family, monkeypatch, wrong):
 
 
 def test_one_pass_reads_what_one_pass_reads(family, monkeypatch):
-    monkeypatch.setattr("maet_core.similarity._SMALL", 0)
+    monkeypatch.setattr("maet_core.similarity.bits._SMALL", 0)
     again = []
     whole = ranked_in_passing.inner_products
     monkeypatch.setattr(
@@ -148,7 +149,7 @@ def test_small_tensors_are_measured_when_their_key_neurons_are_known(family):
 
 
 def test_what_is_not_finite_is_told(family, monkeypatch):
-    monkeypatch.setattr("maet_core.similarity._SMALL", 0)
+    monkeypatch.setattr("maet_core.similarity.bits._SMALL", 0)
     name = "model.layers.1.mlp.up_proj.weight"
     tensors = dict(family.tensors["other"])
     tensors[name] = tensors[name].clone()

@@ -34,6 +34,7 @@ def test_any_values(lists, share, chunk, sample):
     total = sum(len(values) for values in lists)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "CHUNK_ELEMENTS", chunk)
+        patch.setattr(kernels, "RANGE_ELEMENTS", 4 * chunk)
         patch.setattr(values_module, "_SAMPLE", sample[0])
         patch.setattr(values_module, "_SEGMENT", sample[1])
         check(groups, round(share * total))
@@ -78,6 +79,7 @@ def test_values_that_are_mostly_alike_are_counted(monkeypatch):
     values = (np.round(generator.standard_normal(200_000) * 3) / 8).astype(np.float32)
     monkeypatch.setattr(values_module, "_SAMPLE", 1 << 13)
     monkeypatch.setattr(kernels, "CHUNK_ELEMENTS", 1 << 12)
+    monkeypatch.setattr(kernels, "RANGE_ELEMENTS", 1 << 14)
     monkeypatch.setattr(beginnings, "find", lambda *_: pytest.fail("the sample misled"))
     for share in np.linspace(0.01, 0.9, 30):
         check({"a": values[:150_000], "b": values[150_000:]}, round(share * values.size))
@@ -87,6 +89,7 @@ def test_what_lies_between_is_not_held_where_it_is_too_much(monkeypatch):
     values = np.random.default_rng(5).standard_normal(50_000).astype(np.float32)
     monkeypatch.setattr(values_module, "_SAMPLE", 1 << 10)
     monkeypatch.setattr(kernels, "CHUNK_ELEMENTS", 1 << 10)
+    monkeypatch.setattr(kernels, "RANGE_ELEMENTS", 1 << 12)
     monkeypatch.setattr(bracket, "_HELD", 100)
     monkeypatch.setattr(bracket, "_HELD_SHARE", 0.0)
     found = []

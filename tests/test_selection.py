@@ -6,10 +6,12 @@ import pytest
 import torch
 from models import located, make_family, skeleton, write_model
 
-from maet_core import similarity
+from maet_core import kernels
 from maet_core.errors import Cancelled, CheckpointError, RecipeError
 from maet_core.recipe import Recipe
 from maet_core.selection import measure
+from maet_core.similarity.bits import from_bits
+from maet_core.similarity.values import from_values
 from maet_core.sources import Sources
 
 
@@ -307,18 +309,18 @@ def test_one_loop_over_bits_measures_what_arrays_of_values_do(tmp_path, monkeypa
         }
     )
     sources = Sources.open(recipe, family.folder)
-    monkeypatch.setattr("maet_core.similarity._SMALL", 0)
+    monkeypatch.setattr("maet_core.similarity.bits._SMALL", 0)
     compared = 0
     for length in (1 << 19, 50):
-        monkeypatch.setattr("maet_core.similarity._RANGE", length)
+        monkeypatch.setattr(kernels, "RANGE_ELEMENTS", length)
         for name in sources.base.tensors:
             touching = {key: weights for key, weights in sources.abilities.items() if weights.touches(name)}
             if touching:
-                found = similarity._from_bits(sources, name, touching)
+                found = from_bits(sources, name, touching, {})
                 if found is None:  # an ability did not change its key neurons here
                     continue
                 compared += 1
-                expected = similarity._from_values(sources, name, touching)
+                expected = from_values(sources, name, touching)
                 assert found.keys() == expected.keys()
                 for key, gram in expected.items():
                     lengths = np.sqrt(np.diag(gram))

@@ -32,10 +32,13 @@ from maet_core.kernels.single import (
 
 # The base, one model and a sum of this many float32 fit the second-level cache; smaller chunks would spend more on calls than they save.
 CHUNK_ELEMENTS = 1 << 17
+# What a thread looks at in one go where nothing is written: each range has its costs beside the loops.
+RANGE_ELEMENTS = 4 * CHUNK_ELEMENTS
 
 __all__ = [
     "CHUNK_ELEMENTS",
     "FEW",
+    "RANGE_ELEMENTS",
     "above_and_inside",
     "add_difference",
     "add_difference_masked",

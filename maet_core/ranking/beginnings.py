@@ -62,7 +62,7 @@ def _guess(values: Values, counts: Sequence[int]) -> np.ndarray:
 
 def _tally(values: Values, wanted: np.ndarray, progress: Progress | None, halted: Halted | None) -> list[_Tally]:
     runs = np.flatnonzero(wanted)
-    sizes, step = values.sizes, values.step
+    sizes, step = values.sizes, kernels.RANGE_ELEMENTS
     one_run = runs.size > 0 and runs.size == runs[-1] - runs[0] + 1
 
     def tally(name: str) -> _Tally:
@@ -130,8 +130,8 @@ def _threshold(near: list[tuple[int, np.ndarray, np.ndarray]], count: int) -> tu
 def _tie_stop(values: Values, name: str, threshold: float, ties: int) -> int:
     """The position behind the last of the first `ties` values that equal the threshold."""
     size = values.sizes[name]
-    for start in range(0, size, values.step) if ties else ():
-        part = values.read(name, start, min(start + values.step, size))
+    for start in range(0, size, kernels.RANGE_ELEMENTS) if ties else ():
+        part = values.read(name, start, min(start + kernels.RANGE_ELEMENTS, size))
         positions = np.flatnonzero(np.abs(part) == np.float32(threshold))
         if len(positions) >= ties:
             return start + int(positions[ties - 1]) + 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maet_core import kernels
 from maet_core.progress import Halted, Progress, each
 from maet_core.ranking.cuts import Cut
 from maet_core.ranking.values import Values
@@ -139,8 +140,8 @@ def _look(
 def look(values: Values, name: str, low: np.uint32, high: np.uint32, hold: Callable[[int], bool] | None = None) -> Look:
     """One pass over what lies under a name; until `hold`, told how many values more are held, says no."""
     above, between, inside = 0, [], values.room(name)
-    for start in range(0, values.sizes[name], values.step):
-        stop = min(start + values.step, values.sizes[name])
+    for start in range(0, values.sizes[name], kernels.RANGE_ELEMENTS):
+        stop = min(start + kernels.RANGE_ELEMENTS, values.sizes[name])
         more, size = values.near(name, start, stop, low, high, inside)
         above += int(more)
         between.append(int(size) if low == high else inside[:size].copy())
@@ -170,9 +171,9 @@ def _behind(values: Values, name: str, threshold: np.uint32, equal: list[int], t
     passed = np.cumsum(equal)
     step = int(np.searchsorted(passed, ties))
     ties -= int(passed[step] - equal[step])
-    begin, room = step * values.step, values.room(name)
-    for start in range(begin, min(begin + values.step, values.sizes[name]), _PIECE):
-        stop = min(start + _PIECE, begin + values.step, values.sizes[name])
+    begin, room = step * kernels.RANGE_ELEMENTS, values.room(name)
+    for start in range(begin, min(begin + kernels.RANGE_ELEMENTS, values.sizes[name]), _PIECE):
+        stop = min(start + _PIECE, begin + kernels.RANGE_ELEMENTS, values.sizes[name])
         _, here = values.near(name, start, stop, threshold, threshold, room)
         if here >= ties:
             magnitudes = np.abs(values.read(name, start, stop)).view(np.uint32)

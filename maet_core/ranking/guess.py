@@ -35,7 +35,7 @@ class Guess:
         return self.bits - np.uint32(name in self._with_equals)
 
     def saw(self, name: str, above: int, equal: int) -> None:
-        """Of the next `Values.step` values under a name, so many lie above the threshold, and so many equal it."""
+        """Of the next `kernels.RANGE_ELEMENTS` values under a name, so many lie above the threshold, and so many equal it."""
         aboves, equals = self._seen.setdefault(name, ([], []))
         aboves.append(int(above))
         equals.append(int(equal))

@@ -23,8 +23,6 @@ _SAMPLE, _SEGMENT = 1 << 20, 512
 _LEAST_SAMPLE, _LARGEST_SAMPLE, _LONG_SEGMENT = 1 << 15, 1 << 18, 1 << 12
 # A rank in the sample is off by this many standard deviations at most; neighbours resemble each other, so it is many.
 _DEVIATIONS = 8
-# So many chunks a thread ranks at once, for each range has its costs beside the loops.
-_CHUNKS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,9 @@ class Values:
     def total(self) -> int:
         return sum(self.sizes.values())
 
-    @property
-    def step(self) -> int:
-        """How many are looked at in one go."""
-        return _CHUNKS_AT_ONCE * kernels.CHUNK_ELEMENTS
-
     def room(self, name: str) -> np.ndarray:
         """What `near` needs to put values into."""
-        return np.empty(min(self.step, self.sizes[name]) + kernels.FEW, np.uint32)
+        return np.empty(min(kernels.RANGE_ELEMENTS, self.sizes[name]) + kernels.FEW, np.uint32)
 
     def sample(self) -> np.ndarray:
         """The bits of the magnitudes of some values from all over them; of all if these are few."""
