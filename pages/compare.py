@@ -2,7 +2,20 @@
 
 import streamlit as st
 
-from maet_core.studio import answers, batch, blind, decoding, exports, limits, questions, shell, slots, state, waiting
+from maet_core.studio import (
+    answers,
+    batch,
+    blind,
+    decoding,
+    entries,
+    exports,
+    limits,
+    questions,
+    shell,
+    slots,
+    state,
+    waiting,
+)
 
 shell.guard()
 
@@ -24,7 +37,7 @@ def choose_slots(recipe) -> list[slots.Slot]:
 
 
 def begin() -> None:
-    state.acted()
+    entries.acted()
     waiting.begin_again()
     st.session_state["_compare_ask"] = True
 
@@ -40,13 +53,13 @@ def one(chosen, rows, how, button, veil: bool) -> None:
     # ends the stream at its next word; what was said is kept.
     with button:
         if ask:
-            st.button("Stop", key="compare-ask", icon=":material/stop:", on_click=state.acted)
+            st.button("Stop", key="compare-ask", icon=":material/stop:", on_click=entries.acted)
         else:
             st.button("Ask all models", key="compare-ask", type="primary", icon=":material/play_arrow:", on_click=begin)
     # answers of their own, or a look at the other mode would tell whose they are
     said = answers.panel("compare-blind" if veil else "compare", chosen, question, how, ask=ask, veiled=hidden)
     if ask:
-        state.draw_again()
+        entries.draw_again()
     if veil:
         blind.ballot(chosen, rows, how, said)
         blind.show_tally()

@@ -5,7 +5,7 @@ import streamlit as st
 from maet_core.evaluation import report
 from maet_core.evaluation.results import Evaluation
 from maet_core.search.points import Search
-from maet_core.studio import asking, charts, files, measured, questions, resources, searched, shell, state
+from maet_core.studio import asking, charts, entries, files, measured, questions, resources, searched, shell, state
 from maet_core.studio.heatmap import heatmap
 
 shell.guard()
@@ -120,7 +120,7 @@ def filling(name: str) -> None:
     search = Search.load(resources.workspace().resolve(f"results/{name}"))
     st.caption(f"{len(search.points)} settings so far; more appear as they come.")
     if search.head["finished"]:
-        state.draw_again()
+        entries.draw_again()
     draw_search(name)
 
 

@@ -9,7 +9,7 @@ from maet_core import jobs
 from maet_core.errors import JobError
 from maet_core.jobs import ENDED, RESUMABLE, Status, reading
 from maet_core.jobs.record import Run
-from maet_core.studio import background, charts, following, resources, shell, state
+from maet_core.studio import background, charts, entries, following, resources, shell, state
 
 shell.guard()
 
@@ -89,7 +89,7 @@ def live(job: str) -> None:
 def watch(before: list[tuple[str, str, int]]) -> None:
     """Draws the page again when a job has begun, ended, moved up, or come."""
     if signature(jobs.listed(workspace())) != before:
-        state.draw_again()
+        entries.draw_again()
 
 
 def signature(found: list[Status]) -> list[tuple[str, str, int]]:

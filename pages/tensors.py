@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from maet_core.recipe import Recipe
-from maet_core.studio import cells, charts, files, in_memory, shell, state
+from maet_core.studio import cells, charts, entries, files, in_memory, shell, state
 from maet_core.studio.heatmap import heatmap
 from maet_core.studio.slider import settled, slider
 
@@ -106,11 +106,11 @@ def choose_many() -> None:
 
     with st.container(horizontal=True, vertical_alignment="bottom", key="tensors-many"):
         st.multiselect(
-            "Modules", rows, key="tensors-modules", placeholder="all modules", width=340, on_change=state.acted
+            "Modules", rows, key="tensors-modules", placeholder="all modules", width=340, on_change=entries.acted
         )
         if anatomy.layers > 1:
             last = anatomy.layers - 1
-            st.slider("Layers", 0, last, (0, last), key="tensors-layers", width=240, on_change=state.acted)
+            st.slider("Layers", 0, last, (0, last), key="tensors-layers", width=240, on_change=entries.acted)
         with st.container(horizontal=True, width="content"):  # side by side on a phone, too
             st.button("Add them", key="tensors-add", on_click=shell.guarded(take), args=(True,))
             st.button("Remove them", key="tensors-remove", on_click=shell.guarded(take), args=(False,))

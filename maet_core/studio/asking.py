@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from maet_core import jobs
-from maet_core.studio import background, questions, resources, shell, state
+from maet_core.studio import background, entries, questions, resources, shell, state
 from maet_core.workspace import short_name
 
 _JOB, _SEEN = "_my_evaluation", "_my_cells"
@@ -41,7 +41,7 @@ def ask_form() -> None:
             default=first,
             format_func=_label,
             key="evaluate-models",
-            on_change=state.acted,
+            on_change=entries.acted,
         )
         asked = _asked("evaluate", 100)
         _start(
@@ -67,7 +67,7 @@ def search_form() -> None:
             index=recipes.index(own) if own in recipes else 0,
             format_func=_label,
             key="search-recipe",
-            on_change=state.acted,
+            on_change=entries.acted,
         )
         with right:
             way = st.segmented_control(
@@ -77,10 +77,10 @@ def search_form() -> None:
                 required=True,
                 format_func=WAYS.get,
                 key="search-way",
-                on_change=state.acted,
+                on_change=entries.acted,
             )
         if way == "tune":
-            trials = st.number_input("Trials", 1, 10_000, 100, 50, key="search-trials-wanted", on_change=state.acted)
+            trials = st.number_input("Trials", 1, 10_000, 100, 50, key="search-trials-wanted", on_change=entries.acted)
             st.caption(
                 "γ, β, k₂ and every μ are tuned on development questions; base, recipe and tuned recipe are then asked the test questions once."
             )
@@ -89,12 +89,16 @@ def search_form() -> None:
             wanted = []
             for column, (name, (title, values)) in zip(st.columns(len(SWEPT)), SWEPT.items(), strict=True):
                 text = column.text_input(
-                    title, values, placeholder="first:last:step, or 0.5,1", key=f"search-{name}", on_change=state.acted
+                    title,
+                    values,
+                    placeholder="first:last:step, or 0.5,1",
+                    key=f"search-{name}",
+                    on_change=entries.acted,
                 )
                 wanted += [f"--{name}", text.strip()] if text.strip() else []
         asked = _asked("search", 0)
         forgetting = way == "tune" and "--general" in asked
-        if forgetting and st.checkbox("Forget little, too: two goals", key="search-two-goals", on_change=state.acted):
+        if forgetting and st.checkbox("Forget little, too: two goals", key="search-two-goals", on_change=entries.acted):
             wanted += ["--two-goals"]
         _start(
             ["maet", way, recipe, *asked, *wanted],
@@ -126,7 +130,7 @@ def _watch(job: str) -> None:
     filled = found.state.done // 1000 if found.job.kind == "evaluate" else min(found.state.done, 1)
     if found.name in jobs.ENDED or filled != st.session_state.get(_SEEN, 0):
         st.session_state[_SEEN] = filled
-        state.draw_again()
+        entries.draw_again()
     st.progress(found.share, background.where(found))
 
 
@@ -134,21 +138,21 @@ def _asked(form: str, limit: int) -> list[str]:
     """The words of the command about task, languages, prompts and general text; none where no task is there."""
     tasks = _tasks()
     left, middle, right = st.columns(3)
-    task = left.selectbox("Task", tasks, key=f"{form}-task", on_change=state.acted)
+    task = left.selectbox("Task", tasks, key=f"{form}-task", on_change=entries.acted)
     languages = middle.text_input(
-        "Languages", placeholder="all of the task, or sw,bn", key=f"{form}-languages", on_change=state.acted
+        "Languages", placeholder="all of the task, or sw,bn", key=f"{form}-languages", on_change=entries.acted
     )
     most = right.number_input(
-        "Questions a language (0: all)", 0, 10_000, limit, 50, key=f"{form}-limit", on_change=state.acted
+        "Questions a language (0: all)", 0, 10_000, limit, 50, key=f"{form}-limit", on_change=entries.acted
     )
-    style = left.selectbox("Prompt", PROMPTS, format_func=PROMPTS.get, key=f"{form}-prompt", on_change=state.acted)
+    style = left.selectbox("Prompt", PROMPTS, format_func=PROMPTS.get, key=f"{form}-prompt", on_change=entries.acted)
     shots = middle.number_input(
         "Exemplars before each",
         0,
         64,
         key=f"{form}-shots",
         help="Taken from the task's other splits.",
-        on_change=state.acted,
+        on_change=entries.acted,
     )
     corpora = {
         path.stem.removeprefix("general-"): path
@@ -161,7 +165,7 @@ def _asked(form: str, limit: int) -> list[str]:
             list(corpora),
             format_func=lambda code: questions.LANGUAGE_NAMES.get(code, code),
             key=f"{form}-general",
-            on_change=state.acted,
+            on_change=entries.acted,
         )
     if task is None:
         return []
@@ -177,7 +181,7 @@ def _asked(form: str, limit: int) -> list[str]:
 
 def _start(command: list[str], form: str, label: str, name: str, ready: bool) -> None:
     """The name of the result, the button and the command."""
-    name = st.text_input("Name in results/", _free(name), key=f"{form}-name", on_change=state.acted).strip()
+    name = st.text_input("Name in results/", _free(name), key=f"{form}-name", on_change=entries.acted).strip()
     output = f"results/{name}"
     command += ["-o", output]
 

@@ -9,7 +9,7 @@ import streamlit as st
 from maet_core.conversation import Answer, Decoding
 from maet_core.evaluation.questions import Question
 from maet_core.evaluation.statistics import wilson
-from maet_core.studio import answers, charts, exports, filling, limits, state
+from maet_core.studio import answers, charts, entries, exports, filling, limits, state
 from maet_core.studio.questions import lang
 from maet_core.studio.slots import Slot
 
@@ -50,7 +50,7 @@ def batch(key: str, slots: list[Slot], questions: list[Question], decoding: Deco
             if work.take((question.id, question.prompt, answer.label), answer):
                 _draw(head, table, slots, asked, work, True)
     work.running = False
-    state.draw_again()
+    entries.draw_again()
 
 
 def _records(slots: list[Slot], asked: list[Question], decoding: Decoding, work: filling.Filling) -> list[dict]:

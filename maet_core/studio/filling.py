@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from maet_core.conversation import Answer
-from maet_core.studio import state, waiting
+from maet_core.studio import entries, waiting
 
 
 @dataclass
@@ -29,13 +29,13 @@ class Filling:
 
     def start(self) -> None:
         """A callback."""
-        state.acted()
+        entries.acted()
         waiting.begin_again()
         self.running = True
 
     def stop(self) -> None:
         """A callback. The click itself ends the answer that is being written."""
-        state.acted()
+        entries.acted()
         self.running = False
 
 

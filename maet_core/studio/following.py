@@ -9,7 +9,7 @@ import streamlit as st
 from maet_core import jobs
 from maet_core.errors import JobError
 from maet_core.jobs import Status
-from maet_core.studio import background, resources, shell, state
+from maet_core.studio import background, entries, resources, shell, state
 
 
 def follow(job: str, key: str) -> None:
@@ -46,7 +46,7 @@ def open_result(found: Status, key: str) -> None:
     if len(made.parts) != 2 or made.parts[0] not in pages:
         return
     page, view = pages[made.parts[0]]
-    chosen = {"on_click": state.set_view, "args": view} if view else {"on_click": state.acted}
+    chosen = {"on_click": state.set_view, "args": view} if view else {"on_click": entries.acted}
     if st.button(f"See it on {page.title()}", key=key, icon=":material/arrow_forward:", **chosen):
         shell.go(page)
 
@@ -62,5 +62,5 @@ def _made(found: Status) -> str:
 def _watch(job: str) -> None:
     found = jobs.status(resources.workspace().path, job)
     if found.name in jobs.ENDED:
-        state.draw_again()
+        entries.draw_again()
     st.progress(found.share, f"{found.job.title}: {background.where(found)}")

@@ -10,7 +10,7 @@ from maet_core.conversation import Answer, Decoding
 from maet_core.evaluation import stated
 from maet_core.evaluation.questions import Question
 from maet_core.recipe import Recipe
-from maet_core.studio import answers, filling, limits, shell, state
+from maet_core.studio import answers, entries, filling, limits, shell, state
 from maet_core.studio.slots import merged_slot
 
 LOWEST, HIGHEST = -10.0, 10.0
@@ -54,7 +54,7 @@ def section(recipe: Recipe, question: Question | None) -> None:
         place = st.empty()
     _fill(plain, field, cells, work, question, lambda: _redraw(bar, place, gammas, etas, work, question))
     work.running = False
-    state.draw_again()
+    entries.draw_again()
 
 
 def _fill(plain: Recipe, field: str, cells: list, work: filling.Filling, question: Question, redraw) -> None:
@@ -126,7 +126,7 @@ def _pick(field: str, gammas: list[float], etas: list[float], found: dict, quest
     """The table; a chosen cell becomes the setting."""
 
     def take() -> None:
-        state.acted()
+        entries.acted()
         chosen = st.session_state["merge-grid-table"]["selection"]["cells"]
         if chosen:
             row, column = chosen[0]

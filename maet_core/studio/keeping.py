@@ -7,7 +7,7 @@ import shlex
 import streamlit as st
 
 from maet_core.recipe import Recipe
-from maet_core.studio import background, files, following, resources, shell, state
+from maet_core.studio import background, entries, files, following, resources, shell, state
 
 
 def tabs(recipe: Recipe) -> None:
@@ -45,7 +45,7 @@ def save_checkpoint(recipe: Recipe) -> None:
             f"{state.recipe_name() or 'mine'}-merged",
             max_chars=80,
             key="merge-name",
-            on_change=state.acted,
+            on_change=entries.acted,
         )
         st.button("Save", type="primary", key="merge-save", on_click=shell.guarded(begin))
     if job := st.session_state.get("_my_save"):
@@ -67,7 +67,7 @@ def save_pack(recipe: Recipe) -> None:
         ability = names[0]
         if len(names) > 1:
             ability = st.selectbox("Ability", width=180, **state.bound_view("merge-pack", names, "pack", names[0]))
-        st.text_input("Name in packs/", ability, max_chars=80, key="merge-pack-name", on_change=state.acted)
+        st.text_input("Name in packs/", ability, max_chars=80, key="merge-pack-name", on_change=entries.acted)
         st.button("Save pack", key="merge-save-pack", on_click=shell.guarded(begin))
     if job := st.session_state.get("_my_pack"):
         following.follow(job, "merge-stop-pack")
@@ -90,7 +90,7 @@ def save_and_load(recipe: Recipe) -> None:
         st.button("Undo changes", key="merge-restore", disabled=not state.is_changed(), on_click=state.restore)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
-            "Save as", state.recipe_name() or "mine", max_chars=80, key="merge-recipe-name", on_change=state.acted
+            "Save as", state.recipe_name() or "mine", max_chars=80, key="merge-recipe-name", on_change=entries.acted
         )
         st.button("Save recipe", key="merge-save-recipe", on_click=shell.guarded(store))
     text = workspace.portable(recipe).to_yaml()

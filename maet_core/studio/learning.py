@@ -13,7 +13,7 @@ from maet_core import jobs
 from maet_core.errors import JobError
 from maet_core.jobs import config
 from maet_core.recipe import KeyNeuronRule, Recipe
-from maet_core.studio import following, resources, shell, state
+from maet_core.studio import entries, following, resources, shell
 from maet_core.workspace import short_name
 
 _JOB = "_my_{}"
@@ -26,7 +26,7 @@ METHODS = {
     "value-change": "what a training moved",
 }
 _NONE = ""
-_HEARD = {"on_change": state.acted}  # every entry: see `state.acted`
+_HEARD = {"on_change": entries.acted}  # every entry: see `entries.acted`
 
 
 def locate_form(recipe: Recipe, rule: KeyNeuronRule) -> None:

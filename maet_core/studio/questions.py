@@ -9,7 +9,7 @@ import streamlit as st
 
 from maet_core.errors import MaetError
 from maet_core.evaluation.questions import UNKNOWN_LANGUAGE, Question
-from maet_core.studio import limits, resources, shell, state
+from maet_core.studio import entries, limits, resources, shell, state
 from maet_core.whole_files import appearing
 
 LANGUAGE_NAMES = {
@@ -156,7 +156,7 @@ def _uploaded(key: str, languages: list[str], like: Question | None) -> list[Que
             state.notice(str(error))
             return
         finally:
-            state.acted()
+            entries.acted()
         st.session_state[_UPLOADED] = (file.name, found)
 
     st.file_uploader(

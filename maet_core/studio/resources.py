@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from maet_core.studio import limits
+from maet_core.studio import limits, waiting
 
 if TYPE_CHECKING:
     from maet_core.evaluation.questions import Question
@@ -37,7 +36,7 @@ def models() -> list[Entry]:
     """Everything in models/ and packs/."""
     here = workspace()
     signature = str(here.path), _signature("models"), _signature("packs")
-    return _shared("models", signature, here.models, "Reading the models' headers", 2)
+    return waiting.shared("models", signature, here.models, "Reading the models' headers", 2)
 
 
 def model_entry(path: str) -> Entry | None:
@@ -49,7 +48,9 @@ def misfit(base: Entry, other: Entry) -> str:
     from maet_core.workspace import misfit
 
     signature = str(workspace().path), base.path, _stamp(base.path), other.path, _stamp(other.path)
-    return _shared("misfit", signature, lambda _: misfit(base, other), f"Checking whether {other.name} fits", 256)
+    return waiting.shared(
+        "misfit", signature, lambda _: misfit(base, other), f"Checking whether {other.name} fits", 256
+    )
 
 
 def questions() -> list[Question]:
@@ -73,7 +74,9 @@ def identity(entry: Entry) -> str:
         return ""
     signature = str(workspace().path), entry.path, _stamp(entry.path)
     what = f"Hashing {entry.name}"
-    return _shared("identity", signature, lambda _: entry.checkpoint.identity.removeprefix("xxh3-")[:10], what, 64)
+    return waiting.shared(
+        "identity", signature, lambda _: entry.checkpoint.identity.removeprefix("xxh3-")[:10], what, 64
+    )
 
 
 def opened(recipe: Recipe) -> Sources:
@@ -88,7 +91,7 @@ def opened(recipe: Recipe) -> Sources:
         return Sources.open(Recipe.model_validate_json(structure), path, progress)
 
     path, structure, _ = signature = fingerprint(recipe)
-    return _shared("opened", signature, work, "Opening the recipe's models", 4)
+    return waiting.shared("opened", signature, work, "Opening the recipe's models", 4)
 
 
 def fingerprint(recipe: Recipe) -> tuple:
@@ -111,12 +114,6 @@ def _workspace(path: str) -> Workspace:
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _questions(path: str, tasks: tuple) -> list[Question]:
     return workspace().questions()
-
-
-def _shared(key: str, signature: tuple, work: Callable, what: str, most: int):
-    from maet_core.studio import waiting  # which knows the state, which knows the workspace
-
-    return waiting.shared(key, signature, work, what, most)
 
 
 def _structure(recipe: Recipe) -> str:

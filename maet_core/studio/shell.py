@@ -13,7 +13,7 @@ import streamlit as st
 import streamlit.components.v1 as components
 
 from maet_core.errors import MaetError
-from maet_core.studio import limits, resources, state, waiting
+from maet_core.studio import entries, limits, resources, state, waiting
 
 _INSIDE = "_inside_the_shell"
 _log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def guarded(callback: Callable) -> Callable:
 
     @functools.wraps(callback)
     def calm(*args, **kwargs) -> None:
-        state.acted()
+        entries.acted()
         try:
             callback(*args, **kwargs)
         except MaetError as error:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import streamlit as st
 
 from maet_core.errors import MaetError, RecipeError
 from maet_core.recipe import Recipe
-from maet_core.studio import resources
+from maet_core.studio import entries, resources
 
 _RECIPE, _NAME, _SAVED, _VIEW, _URL, _NOTICE = "_recipe", "_recipe_name", "_recipe_saved", "_view", "_url", "_notice"
-_AGES, _ACTED, _MOVING = "_ages", "_acted", "_moving"
+_AGES, _MOVING = "_ages", "_moving"
 _FIELDS = ("base", "method", "abilities.", "languages.", "eta", "scales", "output.")
 
 
@@ -28,8 +28,7 @@ def begin() -> None:
     if first:
         st.session_state[_VIEW] = {}
         _start(shown.get("recipe"))
-    acted = st.session_state.pop(_ACTED, False)
-    if shown and shown != st.session_state.get(_URL) and not acted:
+    if not entries.caused() and shown and shown != st.session_state.get(_URL):
         _take_in(shown)
     mirror()
     st.session_state.pop(_MOVING, None)
@@ -65,7 +64,7 @@ def set_recipe(new: Recipe, name: str | None = None) -> None:
     except MaetError as error:
         notice(str(error))
         return
-    acted()
+    entries.acted()
     st.session_state[_RECIPE] = new
     if name is not None:
         st.session_state[_NAME], st.session_state[_SAVED] = name, new
@@ -102,30 +101,12 @@ def cell() -> tuple[str, str] | None:
 
 def set_view(key: str, value: Any) -> None:
     """None forgets it."""
-    acted()
+    entries.acted()
     settings = st.session_state[_VIEW]
     settings.pop(key, None)
     if value is not None:
         settings[key] = value
     mirror()
-
-
-def acted() -> None:
-    """Every callback of a widget calls this, or changes the state, which does: the next run is not caused by a URL.
-
-    An entry that follows another quickly comes with the URL of before both, for the browser has not heard of the new one
-    yet. Without this it would look as if the person had gone back.
-    """
-    st.session_state[_ACTED] = True
-
-
-def draw_again() -> NoReturn:
-    """Runs the whole page once more, because something has ended or come.
-
-    Where a fragment asks on its own, the URL may be that of before an entry which has just been taken, for the same reason.
-    """
-    acted()
-    st.rerun()
 
 
 def moving(on: bool) -> None:

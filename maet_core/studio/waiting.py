@@ -16,7 +16,7 @@ import streamlit as st
 
 from maet_core.errors import Cancelled
 from maet_core.progress import Progress
-from maet_core.studio import limits, shared_work, state
+from maet_core.studio import entries, limits, shared_work
 
 MOST_RESULTS = 128
 POLL_SECONDS = 0.2
@@ -76,7 +76,7 @@ def shared(key: str, signature: Any, work: Callable[[Progress], Any], what: str,
     except Cancelled:
         bar.clear()
         st.caption(f"Stopped: {what}.")  # by somebody else, or by a Stop that was taken back at once
-        st.button("Go on", key=_name(key, signature) + "-go", on_click=state.acted)
+        st.button("Go on", key=_name(key, signature) + "-go", on_click=entries.acted)
         raise NotThere from None
     finally:
         with shared_work.LOCK:
@@ -153,7 +153,7 @@ def _name(key: str, signature: Any) -> str:
 
 
 def _stop(key: str, signature: Any) -> None:
-    state.acted()
+    entries.acted()
     st.session_state[_STOPPED + key] = signature
     with shared_work.LOCK:
         task = shared_work.running_tasks().get((key, signature))
@@ -162,5 +162,5 @@ def _stop(key: str, signature: Any) -> None:
 
 
 def _forget(name: str) -> None:
-    state.acted()
+    entries.acted()
     st.session_state.pop(name, None)
