@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def idle(page: Page) -> Page:
     """Waits until the page's script has run to its end."""
     expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_visible()
     return page
+
+
+def comes_true(condition: Callable[[], bool]) -> None:
+    """Waits for what `expect` has no words for: a page is drawn piece by piece, its fonts last."""
+    until = time.monotonic() + PATIENCE_MS / 1000
+    while not condition():
+        assert time.monotonic() < until, "it did not come true in time"
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from studio_server import idle
+from studio_server import comes_true, idle
 
 ASKED = re.compile(r"[1-9]\d* of \d+ answers")
 
@@ -130,7 +130,7 @@ def test_the_guided_visit_by_keyboard(studio, page):
 def test_what_opens_up_is_not_wider_than_a_phone(studio, open_page, path):
     page = open_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
     studio.open(page, path)
-    assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= 390
+    page.wait_for_function("document.querySelector('.stMain').scrollWidth <= 390")
 
 
 @pytest.mark.parametrize("path", ["models", "merge", "compare"])
@@ -138,8 +138,8 @@ def test_nothing_has_to_be_moved_sideways_on_a_phone(studio, open_page, path):
     page = studio.open(open_page(viewport={"width": 390, "height": 844}), path)
     parts = page.locator(".maet-models, .katex-display, [role=radiogroup]").filter(visible=True)
     expect(parts.first).to_be_visible()
-    for width, content in parts.evaluate_all("(found) => found.map((one) => [one.clientWidth, one.scrollWidth])"):
-        assert content <= width
+    fits = "(found) => found.every((one) => one.scrollWidth <= one.clientWidth)"
+    comes_true(lambda: parts.evaluate_all(fits))
     expect(page.get_by_test_id("stDataFrame").filter(visible=True)).to_have_count(0)
 
 
@@ -148,4 +148,5 @@ def test_eq_2_is_whole_at_1200_pixels(studio, open_page):
     studio.open(page, "merge")
     shown = page.locator(".katex-display").first
     expect(shown).to_be_visible()
-    assert shown.evaluate("(element) => element.scrollWidth <= element.closest('[data-testid=stColumn]').clientWidth")
+    fits = "(element) => element.scrollWidth <= element.closest('[data-testid=stColumn]').clientWidth"
+    comes_true(lambda: shown.evaluate(fits))  # once its fonts are there

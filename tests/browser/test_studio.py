@@ -252,7 +252,7 @@ def test_nothing_is_wider_than_a_phone(studio, open_page, path):
     page = open_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
     studio.open(page, path)
     expect(page.get_by_role("heading", level=1)).to_have_text(HEADINGS[path])
-    assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= 390
+    page.wait_for_function("document.querySelector('.stMain').scrollWidth <= 390")
 
 
 @pytest.mark.parametrize(
