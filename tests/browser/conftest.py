@@ -28,8 +28,7 @@ def studio(tmp_path_factory, browser):
     folder = tmp_path_factory.mktemp("studio")
     with serve(build_workspace(folder / "workspace"), folder / "server.log") as running:
         context = browser.new_context()
-        page = context.new_page()
-        page.goto(f"{running.url}/merge")
+        page = running.visit(context.new_page(), "merge")
         expect(page.locator(".maet-foot .speed")).to_be_visible(timeout=10 * PATIENCE_MS)
         context.close()
         yield running

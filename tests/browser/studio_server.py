@@ -25,10 +25,22 @@ class Studio:
 
     def __init__(self, url: str, workspace: Path, process: subprocess.Popen, log: Path):
         self.url, self.workspace, self.process, self.log = url, workspace, process, log
+        self._visitors: list[Page] = []
 
     def open(self, page: Page, path: str = "") -> Page:
+        return idle(self.visit(page, path))
+
+    def visit(self, page: Page, path: str = "") -> Page:
+        """The page need not have come to rest."""
+        self._visitors.append(page)
         page.goto(f"{self.url}/{path}")
-        return idle(page)
+        return page
+
+    def send_away(self) -> None:
+        """Before the server ends: what a page then asks for would be missing."""
+        for page in self._visitors:
+            if not page.is_closed():
+                page.close()
 
 
 def idle(page: Page) -> Page:
@@ -62,7 +74,9 @@ def serve(workspace: Path, log: Path, **environment: str):
         process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=stream, stderr=subprocess.STDOUT)
     try:
         wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
-        yield Studio(f"http://127.0.0.1:{port}", workspace, process, log)
+        running = Studio(f"http://127.0.0.1:{port}", workspace, process, log)
+        yield running
+        running.send_away()
     finally:
         process.terminate()
         process.wait(20)

@@ -26,7 +26,7 @@ def slow_studio(tmp_path_factory):
 
 def test_the_first_model_of_a_server_can_be_stopped_while_it_opens(slow_studio, page, tmp_path):
     with serve(slow_studio.workspace, tmp_path / "server.log") as fresh:
-        page.goto(f"{fresh.url}/merge")
+        fresh.visit(page, "merge")
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_text("Stopped: Opening the models.")).to_be_visible()
         expect(page.get_by_text("γ × η")).to_be_visible()  # the page is whole without the model
@@ -35,7 +35,7 @@ def test_the_first_model_of_a_server_can_be_stopped_while_it_opens(slow_studio, 
 
 
 def test_stop_ends_the_work_and_go_on_takes_it_up(slow_studio, page):
-    page.goto(f"{slow_studio.url}/{LOSSES.format(200)}")
+    slow_studio.visit(page, LOSSES.format(200))
     expect(page.get_by_text(re.compile("aking the loss"))).to_be_visible(timeout=4 * PATIENCE_MS)
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text(re.compile("^Stopped: Taking the loss"))).to_be_visible()
@@ -52,7 +52,7 @@ def test_a_busy_model_says_so_and_answers_when_it_is_free(slow_studio, open_page
     slow_studio.open(second, "merge")
     answer = second.locator(".maet-foot .speed").last
     expect(answer).to_be_visible(timeout=4 * PATIENCE_MS)
-    first.goto(f"{slow_studio.url}/{LOSSES.format(200)}&factor=2.0")
+    slow_studio.visit(first, f"{LOSSES.format(200)}&factor=2.0")
     expect(first.get_by_text(re.compile("taking the loss"))).to_be_visible(timeout=4 * PATIENCE_MS)
     set_slider(second, "merge-row-eta", "Home")
     expect(second.get_by_text("This model is busy with another answer; yours comes next.")).to_be_visible()
