@@ -162,9 +162,9 @@ if not found:
         "No jobs yet. Saving on Merge starts one, as do locating on Neurons, training on Models, and asking on Evaluate. "
         "In a terminal add `--job` to a command, for example:"
     )
+    recipe = f"recipes/{state.recipe_name() or 'mine'}.yaml"
     st.code(
-        f"cd {workspace()}\nmaet train --base models/base --corpus corpora/text.txt -o models/trained --job",
-        language="bash",
+        f"cd {shlex.quote(str(workspace()))}\nmaet merge {shlex.quote(recipe)} -o models/merged --job", language="bash"
     )
     shell.link("merge", "Go to Merge")
 if going:

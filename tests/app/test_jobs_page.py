@@ -50,7 +50,7 @@ def test_without_jobs_the_page_says_how_to_start_one(app):
     test = app("jobs")
     assert "--job" in test.info[0].value
     assert not test.button
-    assert "maet train" in test.code[0].value
+    assert "maet merge recipes/demo.yaml -o models/merged --job" in test.code[0].value
 
 
 def test_running_waiting_and_their_cancel(app, start, workspace):
