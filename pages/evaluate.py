@@ -18,6 +18,7 @@ def choose_result(results: dict[str, str]) -> str:
     kinds = {"evaluation": "evaluation", "sweep": "sweep", "tune": "tuning"}
     return st.selectbox(
         "Result",
+        width=340,
         format_func=lambda name: f"{name} · {kinds.get(results[name], results[name])}",
         **state.bound_view("evaluate-result", list(results), "result", next(iter(results))),
     )
@@ -63,7 +64,7 @@ def show_evaluation(found: Evaluation, name: str) -> None:
     reference = "recipe" if "recipe" in models else models[0]  # a tuning is about what it added to the recipe
     if len(models) > 1:
         reference = st.selectbox(
-            "Compared with", **state.bound_view("evaluate-reference", models, "reference", reference)
+            "Compared with", width=340, **state.bound_view("evaluate-reference", models, "reference", reference)
         )
     if len(picked) == 2 and (cell := found.cell(picked[0], task, picked[1])):
         show_answers(found, cell, models, reference, reading)
@@ -94,6 +95,7 @@ def show_answers(found: Evaluation, cell, models: list[str], reference: str, rea
             f"Page of {pages}, wrong answers first",
             1,
             pages,
+            width=240,
             **state.bound("evaluate-page", shown, lambda value: state.set_view("page", value)),
         )
     labels = [cell.model] + ([other.model] if other else [])
