@@ -3,7 +3,6 @@
 `HYPOTHESIS_PROFILE=thorough pytest tests/test_oracle.py` looks at many more random recipes than the default.
 """
 
-import itertools
 import os
 import signal
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ import torch
 import transformers
 from models import Family, make_family
 
+from maet_core import remembered
+
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-
-_caches = itertools.count()
 
 _QUIET = list(hypothesis.HealthCheck)
 hypothesis.settings.register_profile(
@@ -43,18 +42,18 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _private_caches(tmp_path_factory):
-    """What was computed about files is remembered; the tests' caches are their own. This one is for fixtures that many tests share."""
-    folder = tmp_path_factory.mktemp("caches")
+def _private_cache(tmp_path_factory):
+    """Identity hashes are cached by file; the tests' cache is their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MAET_CACHE", str(folder / "shared"))
-        yield folder
+        patch.setenv("MAET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)
-def _nothing_remembered(_private_caches, monkeypatch):
-    """Files are known once they are two seconds old: whether a test finds what another has left would depend on the machine's speed."""
-    monkeypatch.setenv("MAET_CACHE", str(_private_caches / str(next(_caches))))
+def _nothing_remembered(monkeypatch):
+    """What was computed about files is remembered once they are two seconds old: whether a test computes it, or finds what was left
+    before, would depend on the machine's speed. In other processes it still does."""
+    monkeypatch.setattr(remembered, "_SETTLED_NANOSECONDS", 1 << 62)
 
 
 @pytest.fixture(scope="session")

@@ -30,14 +30,15 @@ def recipe_of(k1=10.0, granularity="parameter", **changes):
 def world(tmp_path, monkeypatch):
     """Models that were written a while ago, and a cache of their own."""
     monkeypatch.setenv("MAET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remembered, "_SETTLED_NANOSECONDS", 2_000_000_000)
     make_family(tmp_path, "llama", dtype="bfloat16", seed=3)
     settle(tmp_path)
     return tmp_path
 
 
-def settle(folder):
+def settle(folder, seconds_ago=60):
     for file in folder.rglob("*"):
-        os.utime(file, (time.time() - 60, time.time() - 60))
+        os.utime(file, (time.time() - seconds_ago, time.time() - seconds_ago))
 
 
 def looked_at(recipe, folder):
@@ -89,6 +90,7 @@ def test_a_model_that_was_written_again_is_looked_at_again(world, changed):
     name = "model.layers.0.mlp.up_proj.weight"
     tensors[name] = tensors[name] + tensors[name].abs().mean()
     write_model(world / changed, None, tensors)
+    settle(world / changed, -60)  # new for as long as this takes
     other, read = looked_at(recipe_of(), world)
     assert read > 0
     assert other != found
