@@ -163,7 +163,7 @@ def test_a_tensor_of_many_chunks_is_merged_as_one(tmp_path, monkeypatch):
     merge(recipe, tmp_path, tmp_path / "whole", device="cpu")
     for constant in (
         "merging.combine.CHUNK_ELEMENTS",
-        "merging.combine._READ_STEP",
+        "merging.combine.RANGE_ELEMENTS",
         "kernels.CHUNK_ELEMENTS",
         "kernels.RANGE_ELEMENTS",
     ):

@@ -284,7 +284,7 @@ def test_threads_and_chunks_make_no_difference(tmp_path, monkeypatch, method):
     merge(recipe, tmp_path, tmp_path / "whole", device="cpu")
     for constant in (
         "merging.combine.CHUNK_ELEMENTS",
-        "merging.combine._READ_STEP",
+        "merging.combine.RANGE_ELEMENTS",
         "kernels.CHUNK_ELEMENTS",
         "kernels.RANGE_ELEMENTS",
     ):

@@ -32,7 +32,7 @@ from maet_core.kernels.single import (
 
 # The base, one model and a sum of this many float32 fit the second-level cache; smaller chunks would spend more on calls than they save.
 CHUNK_ELEMENTS = 1 << 17
-# What a thread looks at in one go where nothing is written: each range has its costs beside the loops.
+# What a thread takes in one go where a single loop goes through it: each range has its costs beside the loop.
 RANGE_ELEMENTS = 4 * CHUNK_ELEMENTS
 
 __all__ = [

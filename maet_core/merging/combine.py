@@ -11,7 +11,7 @@ from maet_core import dtypes, equations, kernels
 from maet_core.differences import Difference, widened
 from maet_core.errors import InputError
 from maet_core.importance.key_neurons import KeyNeurons
-from maet_core.kernels import CHUNK_ELEMENTS
+from maet_core.kernels import CHUNK_ELEMENTS, RANGE_ELEMENTS
 from maet_core.lazy import torch
 from maet_core.merging.plan import Addend, MergePlan, in_float32
 from maet_core.merging.rounding import rounded
@@ -21,8 +21,6 @@ from maet_core.scratch import Scratch
 
 # What a thread takes at once of what lies in memory: a large tensor is not left to one of them at the end.
 LARGE_STEP = 32 * CHUNK_ELEMENTS
-# And of what is read for a single loop over bf16 weights.
-_READ_STEP = 2 * CHUNK_ELEMENTS
 _SINGLE = np.dtype(np.float32)
 # places in scratch memory beside those of what is read: the base's (0), an addend's (from 1)
 _BASE, _WEIGHTS, _TOTAL = -1, -2, -3
@@ -76,7 +74,7 @@ class Combiner:
         if not all_bf16:
             return CHUNK_ELEMENTS
         plain = not any(addend.key_neurons for addend in addends)
-        return LARGE_STEP if plain and self._in_memory else _READ_STEP
+        return LARGE_STEP if plain and self._in_memory else RANGE_ELEMENTS
 
     def _look_up(self, name: str) -> tuple[list[Addend] | list[WeightedVector], bool, bool]:
         """What a tensor is made of; whether all of it is bf16 weights; whether it is added up in float32."""
