@@ -124,6 +124,28 @@ def test_it_starts_as_a_process(world, start):
     assert json.loads(ended.stdout)["parameters"] == sum(t.numel() for t in world.tensors["base"].values())
 
 
+@pytest.mark.parametrize("given", [None, "2"])
+def test_quick_loading_leaves_nothing_behind(given):
+    """The BLAS has started no thread of its own, unless that was asked for; what comes later finds everything as it was."""
+    program = """
+import gc, json, os, pathlib
+from maet_core.cli.loading import quickly
+with quickly():
+    import numpy
+    assert not gc.isenabled()
+with quickly():  # once is enough
+    assert gc.isenabled()
+print(json.dumps([os.environ.get("OPENBLAS_NUM_THREADS"), gc.isenabled(), len(list(pathlib.Path("/proc/self/task").glob("*")))]))
+"""
+    environment = {name: value for name, value in child_environment().items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {"OPENBLAS_NUM_THREADS": given} if given else {}
+    del environment["OMP_NUM_THREADS"]
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    found, enabled, threads = json.loads(ended.stdout)
+    assert (found, enabled) == (given, True)
+    assert given or threads <= 1
+
+
 # --- inspect -------------------------------------------------------------------------------------------------------
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import time
 from pathlib import Path
 
 import click
 
 from maet_core.cli.background import runs_as_job
+from maet_core.cli.loading import quickly
 from maet_core.cli.output import count, json_option, print_json, print_table, shown_progress
 from maet_core.cli.stopping import asked_to_stop
 from maet_core.errors import InputError
@@ -311,9 +310,9 @@ def _write_pack(kind: str, weights, base, output: Path, made_from: dict, as_json
 @json_option
 def merge(recipe: Path, output: str, device: str, relative_to: Path | None, sync: bool, as_json: bool) -> None:
     """Merges RECIPE into a directory that transformers opens (Eq. 4, or the method it names)."""
-    _load_numpy()
-    from maet_core import merging
-    from maet_core.recipe import Recipe
+    with quickly():
+        from maet_core import merging
+        from maet_core.recipe import Recipe
 
     if not output.strip():
         raise InputError("--output: empty; name a new directory")
@@ -328,14 +327,3 @@ def merge(recipe: Path, output: str, device: str, relative_to: Path | None, sync
         f"{count(report.parameters)} parameters changed; {report.seconds:.1f} s on {report.device} ({report.device_reason}), "
         f"{report.bytes_read / 1e6:,.1f} MB read, {report.bytes_written / 1e6:,.1f} MB written, peak {report.peak_bytes / 1e6:,.0f} MB"
     )
-
-
-def _load_numpy() -> None:
-    """numpy with a BLAS of one thread. Others would wait for work in a loop as soon as it is loaded, which takes as much processor time as
-    loading it; no merge gives them any."""
-    threads = "OPENBLAS_NUM_THREADS"
-    if threads in os.environ:
-        return
-    os.environ[threads] = "1"
-    importlib.import_module("numpy")
-    del os.environ[threads]  # what is loaded or started later decides for itself
