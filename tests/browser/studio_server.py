@@ -49,12 +49,12 @@ def idle(page: Page) -> Page:
     return page
 
 
-def comes_true(condition: Callable[[], bool]) -> None:
+def comes_true(page: Page, condition: Callable[[], bool]) -> None:
     """Waits for what `expect` has no words for: a page is drawn piece by piece, its fonts last."""
     until = time.monotonic() + PATIENCE_MS / 1000
     while not condition():
         assert time.monotonic() < until, "it did not come true in time"
-        time.sleep(0.1)
+        page.wait_for_timeout(50)
 
 
 @contextmanager

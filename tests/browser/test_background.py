@@ -3,12 +3,11 @@
 import os
 import re
 import signal
-import time
 
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 from small_workspace import build_workspace
-from studio_server import serve
+from studio_server import comes_true, serve
 
 from maet_core import jobs
 
@@ -58,10 +57,10 @@ def test_a_click_outlives_the_end_of_a_job(open_page, tmp_path, own_cache):
         expect(page.locator(".st-key-jobs-active-2")).to_contain_text("worked")
         line.hold()
         row.get_by_role("button", name="Details").click()
-        line.wait_for_words(page, 1)
+        line.wait_for_words(1)
         (workspace / "go").touch()
         jobs.wait(workspace, going.job.id, PATIENCE_SECONDS)
-        line.wait_for_words(page, 2)  # the page asks by itself, once a second
+        line.wait_for_words(2)  # the page asks by itself, once a second
         line.let_go()
         expect(page.locator(".st-key-jobs-ended-2")).to_be_visible()
         expect(page).to_have_url(re.compile("job="))
@@ -73,7 +72,7 @@ class SlowLine:
     """The browser's line to the server, on which what the server says can be held back."""
 
     def __init__(self, page: Page):
-        self._held: list = []
+        self._page, self._held = page, []
         self._holding = False
         self._asked = 0
         page.route_web_socket(re.compile("_stcore/stream"), self._connect)
@@ -103,12 +102,10 @@ class SlowLine:
             browser.send(message)
         self._held.clear()
 
-    def wait_for_words(self, page: Page, more: int) -> None:
+    def wait_for_words(self, more: int) -> None:
         """Until the browser has said so many things more."""
-        until, patience = self._asked + more, time.monotonic() + PATIENCE_SECONDS
-        while self._asked < until:
-            assert time.monotonic() < patience, "the browser says nothing"
-            page.wait_for_timeout(50)
+        until = self._asked + more
+        comes_true(self._page, lambda: self._asked >= until)
 
 
 def test_cancel_details_resume_and_remove(open_page, tmp_path, own_cache):

@@ -139,7 +139,7 @@ def test_nothing_has_to_be_moved_sideways_on_a_phone(studio, open_page, path):
     parts = page.locator(".maet-models, .katex-display, [role=radiogroup]").filter(visible=True)
     expect(parts.first).to_be_visible()
     fits = "(found) => found.every((one) => one.scrollWidth <= one.clientWidth)"
-    comes_true(lambda: parts.evaluate_all(fits))
+    comes_true(page, lambda: parts.evaluate_all(fits))
     expect(page.get_by_test_id("stDataFrame").filter(visible=True)).to_have_count(0)
 
 
@@ -149,4 +149,4 @@ def test_eq_2_is_whole_at_1200_pixels(studio, open_page):
     shown = page.locator(".katex-display").first
     expect(shown).to_be_visible()
     fits = "(element) => element.scrollWidth <= element.closest('[data-testid=stColumn]').clientWidth"
-    comes_true(lambda: shown.evaluate(fits))  # once its fonts are there
+    comes_true(page, lambda: shown.evaluate(fits))  # once its fonts are there
