@@ -67,7 +67,7 @@ class SingleValues:
             values, is_bits = self._stored(vector, name, start, stop, stored, place)
             held.append(values)
             bits.append(is_bits)
-        where = np.array([(x.ctypes.data, not is_bits) for x, is_bits in zip(held, bits, strict=True)], np.uint64)
+        where = np.stack([kernels.addresses_of(held), np.logical_not(bits)], axis=1)
         weights = np.array([vector.weight for vector in vectors], np.float64)
         with np.errstate(over="ignore"):  # an infinite weight shows in the result, and is refused there
             weights = weights.astype(np.float32)
